@@ -1,0 +1,84 @@
+# Everything starts here: `make demo` or `make test` on a fresh machine with Python 3.11+, git and make.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench lock clean chromium FORCE
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq
+CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+
+help:  ## liệt kê các lệnh / lists these commands
+	@sed -n 's/^\([a-z]*\):.*## *\(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-12s  %s\n", $$1, $$2}'
+	@echo "  PYTHON=...    chọn Python / picks the interpreter"
+
+demo: .venv/.runtime  ## chạy thử trọn công việc (ONCE=1: một lượt; SEED=n) / runs the whole job on sample data
+	@$(BIN)/unionhub demo $(if $(filter-out 0,$(ONCE)),--once) $(if $(SEED),--seed $(SEED))
+
+test: .venv/.runtime .venv/.test chromium  ## chạy kiểm thử (ARGS="-k ...") / runs the tests
+	@$(BIN)/python -m pytest $(if $(filter-out 0 1,$(CORES)),-n 2 --dist worksteal) $(ARGS)
+
+lint: .venv/.runtime .venv/.test .venv/.lint  ## kiểm tra mã nguồn / style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: .venv/.runtime  ## đo tốc độ gửi (ARGS="--events 20000") / deliveries a second beside a bare client
+	@$(BIN)/python -m benchmarks.deliver $(ARGS)
+
+# -- set-up ------------------------------------------------------------------------------------------
+# Each stamp is newer than the files it was made from, so that a second run starts at once. The venv is
+# made anew when its Python is gone, when the folder was moved (pip names the old place), or for another PYTHON.
+
+# A shim picked by an absolute path says nothing: only what runs counts.
+usable := $(shell head -n 3 $(BIN)/pip 2>/dev/null | grep -qF "$(CURDIR)/.venv/bin/" \
+  && $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+  && { test -z "$(PYTHON)" || test ! -f .venv/.python || test "$$(cat .venv/.python)" = "$(PYTHON)"; } \
+  && echo yes)
+ifneq ($(usable),yes)
+.venv/.python: FORCE
+endif
+
+.venv/.python:
+	@python=$$(sh requirements/find-python $(PYTHON)) || exit 2; \
+	if [ "$(usable)" != yes ]; then echo "Tạo .venv bằng $$python / making .venv"; "$$python" -m venv --clear .venv || exit 2; fi; \
+	echo "$(PYTHON)" > $@
+
+.venv/.runtime: .venv/.python requirements/runtime.txt pyproject.toml
+	@echo "Cài các gói cần để chạy, khoảng một phút / installing what the hub runs on, about a minute"
+	@$(PIP) --require-hashes -r requirements/runtime.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.test: .venv/.runtime requirements/test.txt
+	@echo "Cài các gói kiểm thử / installing what the tests need"
+	@$(PIP) --require-hashes -r requirements/test.txt
+	@touch $@
+
+.venv/.lint: .venv/.test requirements/lint.txt
+	@echo "Cài các gói kiểm tra mã / installing what the checks need"
+	@$(PIP) --require-hashes -r requirements/lint.txt
+	@touch $@
+
+# Only CI installs a browser by itself; elsewhere the tests say the one command and are skipped, counted.
+chromium: .venv/.test
+	@if [ -n "$$CI" ] && ! $(BIN)/python -m tests.chromium >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	fi
+
+# -- upkeep ------------------------------------------------------------------------------------------
+
+# Versions and hashes only, for every platform: no registry is named, so each machine asks its own.
+COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+
+lock: .venv/.python  ## khoá lại phiên bản các gói (UPGRADE=1: bản mới nhất) / pins packages again
+	@$(PIP) --require-hashes -r requirements/lock.txt
+	$(COMPILE) pyproject.toml --extra speed requirements/runtime.in -o requirements/runtime.txt
+	$(COMPILE) requirements/test.in -c requirements/runtime.txt -o requirements/test.txt
+	$(COMPILE) requirements/lint.in -c requirements/runtime.txt -c requirements/test.txt -o requirements/lint.txt
+	$(COMPILE) requirements/lock.in -o requirements/lock.txt
+
+clean:  ## xoá .venv và các tệp tạm, giữ var/ / removes .venv and caches, keeps var/
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

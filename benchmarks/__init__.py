@@ -1,0 +1,1 @@
+"""How fast the shipped hub delivers, beside a bare client on the same machine."""

@@ -1,0 +1,234 @@
+"""How fast the shipped hub delivers durable, signed events, beside a bare client on the same machine.
+
+    python -m benchmarks.deliver [--store sqlite] [--events 20000] [--sink URL]
+
+Prints one JSON object (benchmarks/README.md says what each key means); progress goes to standard error.
+Exit code 1: an event was lost, or the run is void because the sink was too slow to be a yardstick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from benchmarks.baseline import CONCURRENCY
+from benchmarks.process import print_json, run
+from benchmarks.workload import EVENT_TYPE, SECRET, drafts
+from hub.app import HubApp
+from hub.contract import UnitOfWork
+from hub.log import configure as configure_log
+from hub.model import to_us
+from hub.plugins import load_plugins
+from hub.testing import running_hub
+
+UNIT_DRAFTS = 100
+#: Below this the sink, not the sender, would be what was measured.
+SINK_AHEAD = 1.5
+#: Longer than the first retries wait; without any delivery for so long, the rest is not coming.
+STANDSTILL_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubRun:
+    """What the hub did. Seconds are of one monotonic clock, CPU and memory of the hub's process alone."""
+
+    event_ids: Sequence[str]
+    #: From the first commit called to the last one answered.
+    enqueue_s: float
+    #: When each delivery was settled as delivered.
+    delivered_at_s: Sequence[float]
+    #: From the first commit called to the last delivery settled.
+    all_done_s: float
+    cpu_s: float
+    rss_peak_mb: float
+
+
+async def run_hub(url: str, count: int, folder: Path) -> HubRun:
+    """Runs the shipped hub in this process on ``folder`` until ``count`` events are delivered to ``url``."""
+    _write_secret(folder / "config")
+    partner = {"url": url, "secret": {"file": "secret"}, "concurrency": CONCURRENCY}
+    subscription = {"name": "benchmark", "types": [EVENT_TYPE], "to": "partner"}
+    with (folder / "hub.log").open("wb") as lines:
+        configure_log(lines)
+        async with running_hub(
+            folder,
+            load_plugins(),
+            connections={"partner": {"type": "partner", "settings": partner}},
+            subscriptions=[subscription],
+        ) as hub:
+            return await _timed(hub, count)
+
+
+def _write_secret(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    secret = folder / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+
+
+async def _timed(hub: HubApp, count: int) -> HubRun:
+    event_ids: list[str] = []
+    cpu = _cpu_s()
+    started, clock = to_us(hub.now()), perf_counter()
+    for first in range(0, count, UNIT_DRAFTS):
+        committed = await hub.commit(UnitOfWork(drafts=drafts(range(first, first + UNIT_DRAFTS))))
+        event_ids += map(str, committed.events)
+    enqueue_s = perf_counter() - clock
+    say(f"enqueued: {count / enqueue_s:,.0f}/s")
+    await _until_delivered(hub, count)
+    cpu = _cpu_s() - cpu
+    settled = await hub.store.read("SELECT settled_at FROM delivery WHERE state = 'delivered' ORDER BY settled_at")
+    instants = [(at - started) / 1e6 for (at,) in settled]
+    return HubRun(
+        event_ids=event_ids,
+        enqueue_s=enqueue_s,
+        delivered_at_s=instants,
+        all_done_s=instants[-1],
+        cpu_s=cpu,
+        rss_peak_mb=_rss_peak_mb(),
+    )
+
+
+async def _until_delivered(hub: HubApp, count: int) -> None:
+    """Asks the kept counters, since counting rows would take from what is measured; gives up on a standstill."""
+    done, since = 0, perf_counter()
+    while done < count and perf_counter() - since < STANDSTILL_S:
+        await asyncio.sleep(0.05)
+        rows = await hub.store.read("SELECT coalesce(sum(count), 0) FROM tally WHERE state = 'delivered'")
+        if rows[0][0] != done:
+            done, since = rows[0][0], perf_counter()
+
+
+def _cpu_s() -> float:
+    """User and system seconds of this process, without its children."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _rss_peak_mb() -> float:
+    """ru_maxrss would also count what our parent held before this program was executed."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        peak_kb = next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(peak_kb) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+# -- the other processes ---------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def running_sink(log: Path) -> AsyncIterator[str]:
+    """A sink of its own for one run; its log is complete when the block ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.sink", "--log", str(log), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        ready = json.loads(await process.stdout.readline())
+        yield f"http://127.0.0.1:{ready['port']}/hook"
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def yardstick(what: str, sink: str | None, count: int, folder: Path) -> float:
+    """Requests per second of ``benchmarks.baseline``, in a process of its own like the hub."""
+    if sink is None:
+        with tempfile.TemporaryDirectory(dir=folder) as apart:
+            async with running_sink(Path(apart) / "sink.log") as url:
+                return await yardstick(what, url, count, folder)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.baseline", what, "--url", sink, "--events", str(count),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    if process.returncode != 0:
+        raise SystemExit(f"benchmarks.baseline {what} failed")
+    per_s = float(json.loads(output)["per_s"])
+    say(f"{what}: {per_s:,.0f}/s")
+    return per_s
+
+
+# -- what the numbers mean -------------------------------------------------------------------------
+
+
+def bulk_rate(instants: Sequence[float]) -> float:
+    """Per second between the 10th and the 90th percentile: without the start and the last retries."""
+    ordered = sorted(instants)
+    first, last = len(ordered) // 10, len(ordered) * 9 // 10 - 1
+    seconds = ordered[last] - ordered[first]
+    return (last - first) / seconds if seconds > 0 else 0.0
+
+
+def tally(log: bytes, event_ids: Sequence[str]) -> tuple[int, int]:
+    """``lost`` (enqueued and never answered 200) and ``duplicated`` (answered 200 more than once)."""
+    taken = Counter(line.split()[0].decode() for line in log.splitlines() if line.split()[1] == b"200")
+    return sum(1 for each in event_ids if each not in taken), sum(1 for each in event_ids if taken[each] > 1)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+async def measure(count: int, sink: str | None) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="unionhub-bench-") as name:
+        folder = Path(name)
+        lost: int | None = None
+        duplicated: int | None = None
+        sink_only = await yardstick("sockets", sink, count, folder)
+        before = await yardstick("client", sink, count, folder)
+        if sink is None:
+            log = folder / "sink.log"
+            async with running_sink(log) as url:
+                hub = await run_hub(url, count, folder / "hub")
+            lost, duplicated = tally(log.read_bytes(), hub.event_ids)
+        else:
+            hub = await run_hub(sink, count, folder / "hub")
+        # A shared machine drifts: the better of the two is the harder one to come near.
+        baseline = max(before, await yardstick("client", sink, count, folder))
+    bulk = bulk_rate(hub.delivered_at_s)
+    return {
+        "baseline_per_s": round(baseline),
+        "sink_only_per_s": round(sink_only),
+        "enqueue_per_s": round(count / hub.enqueue_s),
+        "bulk_per_s": round(bulk),
+        "all_done_per_s": round(count / hub.all_done_s),
+        "ratio": round(bulk / baseline, 3),
+        "cpu_s_per_1000": round(hub.cpu_s / count * 1000, 3),
+        "rss_peak_mb": round(hub.rss_peak_mb, 1),
+        "lost": lost,
+        "duplicated": duplicated,
+        "void": sink_only < SINK_AHEAD * baseline,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.deliver", description=__doc__.splitlines()[0])
+    parser.add_argument("--store", choices=["sqlite"], default="sqlite")
+    parser.add_argument("--events", type=int, default=20_000, help="a multiple of 100")
+    parser.add_argument(
+        "--sink", metavar="URL", help="another sink than benchmarks.sink; lost and duplicated are then null"
+    )
+    args = parser.parse_args()
+    if args.events < UNIT_DRAFTS or args.events % UNIT_DRAFTS:
+        parser.error(f"--events: a multiple of {UNIT_DRAFTS}, the drafts of one unit of work")
+    answer = run(measure(args.events, args.sink))
+    print_json(answer)
+    sys.exit(1 if answer["void"] or answer["lost"] else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,421 @@
+"""The composition root: builds the hub from a configuration and the plugins, starts and stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from hub import metrics
+from hub.clock import Clock, system_clock
+from hub.commit import Committer
+from hub.contract import (
+    Committed,
+    Connection,
+    ConnectionContext,
+    Directory,
+    EventType,
+    RawRequest,
+    SecretRef,
+    UnitOfWork,
+)
+from hub.deliver import Deliverer, Target
+from hub.errors import Busy, ConfigError, HubError, NotFound
+from hub.fanout import FanOut
+from hub.ingest import QUARANTINED, Taken, take
+from hub.log import log
+from hub.model import new_id, to_us
+from hub.plugins import Registry
+from hub.retry import Policy
+from hub.routing import Router, projection
+from hub.schedule import Scheduler
+from hub.secret_files import resolve_secret
+from hub.security.keys import HubKey, KeyRing
+from hub.settings import Configuration
+from hub.sql import Statement
+from hub.store.base import BreakerPolicy, ConnectionRow, DestinationRow, RunRow
+from hub.store.migrate import Owner
+from hub.store.sqlite import SqliteStore
+from hub.sync import pull
+from hub.worker import LaneSpec, Worker
+
+#: Runs (pulls, fan-outs) at once.
+RUNS = 4
+SWEEP_EVERY_S = 1.0
+#: The spacing leaves a little room, so that rounding never exceeds what was agreed.
+PACE = 0.97
+INTERNAL = "handlers"
+
+
+class HubApp:
+    """One installation in this process. ``open`` is enough for commands; ``start`` makes it work."""
+
+    def __init__(
+        self,
+        config: Configuration,
+        registry: Registry,
+        *,
+        clock: Clock = system_clock,
+        environ: Mapping[str, str] = os.environ,
+        synchronous: str = "FULL",
+    ) -> None:
+        self.config = config
+        self.registry = registry
+        self.clock = clock
+        self._environ = environ
+        self.boot = new_id().bytes
+        settings = config.hub
+        key_file = config.var_dir / "hub.key"
+        is_new = not config.database.exists() or config.database.stat().st_size == 0
+        self._hub_key = HubKey.load(key_file, may_create=is_new)
+        self.store = SqliteStore(
+            config.database,
+            owners=[Owner(s.owner, s.versions) for s in registry.schemas.values()],
+            breaker=BreakerPolicy(settings.breaker.failures, settings.breaker.first_s, settings.breaker.max_s),
+            unresolved_after_s=settings.unknown.unresolved_after_days * 86400.0,
+            key_fingerprint=self._hub_key.fingerprint,
+            synchronous=synchronous,
+            clock=clock,
+        )
+        self.event_types: Mapping[str, EventType] = MappingProxyType(
+            {QUARANTINED.name: QUARANTINED, **registry.event_types}
+        )
+        self.router = Router(
+            [s.routed() for s in config.subscriptions], {name: t.thin for name, t in self.event_types.items()}
+        )
+        self._ring = KeyRing(self._hub_key, self.store.subject_keys)
+        self.committer = Committer(
+            self.store,
+            self._hub_key,
+            self._ring,
+            self.router,
+            self.event_types,
+            clock,
+            base=settings.source,
+            dedupe_keep=timedelta(days=settings.dedupe.keep_days),
+        )
+        self._directory: Directory | None = None
+        self.connections: dict[str, Connection] = {}
+        self.worker: Worker | None = None
+        self.scheduler: Scheduler | None = None
+        self._run_wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+        #: Called after each commit of this process: the console's live view.
+        self.on_change: Callable[[], None] = lambda: None
+
+    # -- the Hub that plugins see ------------------------------------------------------------------
+
+    async def commit(self, unit: UnitOfWork, *, connection: str = "") -> Committed:
+        committed = await self.committer.commit(unit, connection=connection)
+        self._changed(bool(unit.drafts))
+        for draft, repeated in zip(unit.drafts, committed.repeated, strict=True):
+            if not repeated:
+                metrics.count_event(draft.type)
+        return committed
+
+    async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
+        return await self.store.fetch(statement)
+
+    async def unseal(self, sealed: Sequence[tuple[str, bytes | None]]) -> list[bytes | None]:
+        await self._ring.prepare({subject for subject, value in sealed if value is not None}, make=False)
+        return [None if value is None else self._ring.unseal(subject, value) for subject, value in sealed]
+
+    def keyed_hash(self, kind: str, value: str) -> bytes:
+        return self._hub_key.keyed_hash("p:" + kind, value.encode())
+
+    def now(self) -> datetime:
+        return self.clock()
+
+    @property
+    def directory(self) -> Directory:
+        if self._directory is None:
+            raise NotFound("no plugin provides a directory")
+        return self._directory
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Opens the ledger and the connections' objects; nothing is sent or received yet."""
+        await self.store.open()
+        try:
+            if self.registry.directory is not None:
+                self._directory = self.registry.directory(self)
+            targets, lanes = self._open_connections()
+            projections = await self._keep_projections()
+            await self.store.take_over(self.boot, to_us(self.clock()))
+        except BaseException:
+            await self.store.close()
+            raise
+        settings = self.config.hub
+        await self._configure(targets, lanes)
+        deliverer = Deliverer(
+            hub=self,
+            store=self.store,
+            committer=self.committer,
+            router=self.router,
+            projections=projections,
+            targets=targets,
+            directory=self._directory,
+            policy=Policy(
+                schedule_s=settings.retry.schedule_s,
+                jitter=settings.retry.jitter,
+                retry_after_cap_s=settings.retry.retry_after_cap_s,
+                unresolved_after_s=settings.unknown.unresolved_after_days * 86400.0,
+            ),
+            clock=self.clock,
+            deadline_s=settings.worker.attempt_deadline_s,
+            lease_s=settings.worker.lease_s,
+        )
+        self.worker = Worker(
+            self.store,
+            deliverer,
+            lanes,
+            boot=self.boot,
+            clock=self.clock,
+            lease_s=settings.worker.lease_s,
+            claim_batch=settings.worker.claim_batch,
+            on_settled=lambda: self.on_change(),
+        )
+
+    async def start(self) -> None:
+        """Starts working: sessions, worker, runs, schedule, sweeps."""
+        assert self.worker is not None
+        self.scheduler = Scheduler(self.store, self.clock, self._run_wake.set)
+        for name, config in self.config.connections.items():
+            connection = self.connections.get(name)
+            if connection is None:
+                continue
+            if connection.source is not None and config.schedule is not None:
+                self.scheduler.add(name, config.schedule)
+            if connection.run is not None:
+                self._spawn(self._keep_running(name, connection.run), f"run:{name}")
+        self._spawn(self.worker.run(), "worker")
+        self._spawn(self._runs(), "runs")
+        self._spawn(self._sweeps(), "sweeps")
+        await self.scheduler.start()
+        log("hub.started", connections=len(self.connections), held=await self.store.held())
+
+    async def stop(self) -> None:
+        """Stops within the configured time; what was claimed is settled or given back."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if self.scheduler is not None:
+            self.scheduler.stop()
+        if self.worker is not None and self._tasks:
+            # The rest of the time is for sessions to close and the last commit.
+            await self.worker.stop(self.config.hub.worker.stop_within_s * 0.6)
+            worker_task = next(t for t in self._tasks if t.get_name() == "worker")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.config.hub.worker.stop_within_s * 0.2):
+                    await asyncio.shield(worker_task)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for name, connection in self.connections.items():
+            if connection.close is not None:
+                try:
+                    async with asyncio.timeout(1.5):
+                        await connection.close()
+                except Exception as error:  # a named edge: one plugin's trouble must not keep the others open
+                    log("plugin.raised", connection=name, error=type(error).__name__)
+        await self.store.close()
+        log("hub.stopped")
+
+    # -- inbound and runs --------------------------------------------------------------------------
+
+    async def take(self, request: RawRequest) -> Taken:
+        """One inbound message; raises ``NotFound`` for a name that receives nothing."""
+        connection = self.connections.get(request.connection)
+        if connection is None or connection.receiver is None:
+            raise NotFound
+        taken = await take(
+            request, connection.receiver, self.committer, self.store, f"/connections/{request.connection}"
+        )
+        self._changed(taken.events > 0)
+        return taken
+
+    async def pull_now(self, name: str) -> bool:
+        """Makes a run due at once; False when one is open already."""
+        if name not in self.connections or self.connections[name].source is None:
+            raise NotFound(f"'{name}' is not a connection that is pulled")
+        now = to_us(self.clock())
+        due = await self.store.due_run("pull", name, -now, now)
+        self._run_wake.set()
+        return due
+
+    async def _runs(self) -> None:
+        under_way: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                self._run_wake.clear()
+                run = None
+                if len(under_way) < RUNS and await self.store.held() is None:
+                    with suppress(Busy):
+                        run = await self.store.claim_run(self.boot, to_us(self.clock()))
+                if run is None:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(1.0):
+                            await self._run_wake.wait()
+                    continue
+                task = asyncio.create_task(self._run(run))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _run(self, run: RunRow) -> None:
+        state, reason, items = "done", "", 0
+        try:
+            if run.kind == "fan_out":
+                items = await FanOut(self.committer, self.store, self.directory, self.clock).run(run)
+            else:
+                source = self.connections[run.object].source
+                assert source is not None
+                items = await pull(run, source, self.committer, self.store, f"/connections/{run.object}")
+        except Exception as error:  # a named edge: the run fails, its cursor stays, the next slot tries again
+            state, reason = "failed", error.code if isinstance(error, HubError) else type(error).__name__
+        self._changed(items > 0)
+        with suppress(Busy):
+            await self.store.finish_run(run.id, state, reason, to_us(self.clock()))
+        metrics.runs.labels(run.kind, state).inc()
+        log("run.finished", kind=run.kind, object=run.object, state=state, reason=reason, items=items)
+
+    async def _sweeps(self) -> None:
+        while True:
+            with suppress(Busy):
+                if await self.store.sweep(to_us(self.clock())):
+                    self._changed(True)
+            await asyncio.sleep(SWEEP_EVERY_S)
+
+    async def _keep_running(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        pause = 0.5
+        while True:
+            started = asyncio.get_running_loop().time()
+            try:
+                await run()
+            except Exception as error:  # a named edge: a session that breaks is begun again, ever more slowly
+                log("connection.broke", connection=name, error=type(error).__name__)
+            lasted = asyncio.get_running_loop().time() - started
+            pause = 0.5 if lasted > 30 else min(pause * 2, 60.0)
+            await asyncio.sleep(pause)
+
+    # -- building ----------------------------------------------------------------------------------
+
+    def _open_connections(self) -> tuple[dict[str, Target], dict[str, LaneSpec]]:
+        targets: dict[str, Target] = {}
+        lanes: dict[str, LaneSpec] = {}
+        for name, config in self.config.connections.items():
+            if not config.enabled:
+                continue
+            kind = self.registry.connector_types[config.type]
+            context = ConnectionContext(
+                name=name,
+                hub=_ConnectionHub(self, name),
+                secret=self.secret,
+                log=_logger(name),
+                open_repair=_repairer(self, name),
+                clear_repair=_clearer(self, name),
+                var_dir=self.config.var_dir,
+            )
+            try:
+                connection = kind.open(context, config.settings)
+            except ConfigError as error:
+                raise ConfigError(f"{config.file}: {error}") from None
+            except Exception as error:  # a named edge: a broken plugin is named and left out, the hub starts
+                log("plugin.raised", connection=name, error=type(error).__name__)
+                continue
+            self.connections[name] = connection
+            if connection.sink is not None:
+                for spec in connection.sink.destinations():
+                    destination = f"{name}/{spec.name}" if spec.name else name
+                    spacing = int(1_000_000 / (PACE * spec.rate_per_s)) if spec.rate_per_s else 0
+                    targets[destination] = Target(name, kind.channel, connection.sink)
+                    lanes[destination] = LaneSpec(spec.concurrency, spacing)
+        for name, handler in self.registry.handlers.items():
+            targets["handler:" + name] = Target(INTERNAL, handler=handler)
+            lanes["handler:" + name] = LaneSpec(10)
+        return targets, lanes
+
+    async def _configure(self, targets: Mapping[str, Target], lanes: Mapping[str, LaneSpec]) -> None:
+        rows = [
+            ConnectionRow(name, config.type)
+            for name, config in self.config.connections.items()
+            if name in self.connections
+        ]
+        rows.append(ConnectionRow(INTERNAL, "internal"))
+        destinations = [DestinationRow(id, t.connection, lanes[id].spacing_us) for id, t in targets.items()]
+        await self.store.configure(rows, destinations)
+
+    async def _keep_projections(self) -> dict[bytes, tuple[str, ...]]:
+        """Writes down today's projections and reads all that deliveries may be pinned to."""
+        current = {
+            route.projection.id: orjson.dumps(route.projection.fields)
+            for name in self.event_types
+            for route in self.router.routes(name)
+        }
+        current[projection(()).id] = orjson.dumps(())
+        kept = await self.store.keep_projections(current)
+        return {id: tuple(orjson.loads(fields)) for id, fields in kept.items()}
+
+    def secret(self, ref: SecretRef) -> str:
+        """The secret behind a reference of the configuration."""
+        return resolve_secret(ref, self.config.folder, self._environ)
+
+    def _spawn(self, work: Any, name: str) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    def _changed(self, more_due: bool) -> None:
+        if self.worker is not None and more_due:
+            self.worker.wake()
+            self._run_wake.set()
+        self.on_change()
+
+
+class _ConnectionHub:
+    """The hub as one connection sees it: its receipts carry its name."""
+
+    def __init__(self, app: HubApp, name: str) -> None:
+        self._app = app
+        self._name = name
+        self.fetch = app.fetch
+        self.unseal = app.unseal
+        self.keyed_hash = app.keyed_hash
+        self.now = app.now
+
+    async def commit(self, unit: UnitOfWork) -> Committed:
+        return await self._app.commit(unit, connection=self._name)
+
+    @property
+    def directory(self) -> Directory:
+        return self._app.directory
+
+
+def _logger(connection: str) -> Callable[..., None]:
+    def write(event: str, **fields: Any) -> None:
+        log(event, connection=connection, **fields)
+
+    return write
+
+
+def _repairer(app: HubApp, connection: str) -> Callable[[str, str], Awaitable[None]]:
+    async def open_repair(kind: str, detail: str) -> None:
+        await app.store.open_repair(kind, connection, detail, to_us(app.clock()))
+
+    return open_repair
+
+
+def _clearer(app: HubApp, connection: str) -> Callable[[str], Awaitable[None]]:
+    async def clear_repair(kind: str) -> None:
+        await app.store.clear_repair(kind, connection, to_us(app.clock()))
+
+    return clear_repair

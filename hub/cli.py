@@ -1,0 +1,310 @@
+"""The command line ``unionhub``. Exit codes: 0 done, 1 the work failed, 2 wrong usage or configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+import orjson
+
+from hub import __version__, log
+from hub.contract import Command
+from hub.control import RemoteError, all_commands, call_running, run_command
+from hub.errors import AlreadyRunning, ConfigError, HubError
+from hub.model import Json
+from hub.plugins import Registry, load_plugins
+from hub.render import progress_line, table_of
+from hub.settings import Configuration, load, write_default
+
+CONFIG = click.option(
+    "--config", "-c", "folder", type=click.Path(path_type=Path), default=Path("config"), show_default=True,
+    help="Thư mục cấu hình / configuration folder",
+)  # fmt: skip
+_registry: Registry | None = None
+
+
+def registry() -> Registry:
+    """The installed plugins, loaded once per process."""
+    global _registry  # noqa: PLW0603 - one process, one registry
+    if _registry is None:
+        _registry = load_plugins()
+    return _registry
+
+
+def load_configuration(folder: Path) -> Configuration:
+    known = registry()
+    return load(
+        folder.absolute(),
+        os.environ,
+        known.connector_types,
+        known.event_types,
+        known.handlers,
+        broken_plugins=bool(known.broken),
+    )
+
+
+def _fail(error: BaseException, code: int) -> None:
+    click.echo(str(error), err=True)
+    raise SystemExit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="unionhub")
+def app() -> None:
+    """Union Hub: sự kiện vào, lượt gửi ra, không mất gì / events in, deliveries out, nothing lost."""
+
+
+@app.group()
+def db() -> None:
+    """Cơ sở dữ liệu / the database."""
+
+
+@app.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Viết cấu hình mặc định có chú giải / write the commented default configuration."""
+    for path in write_default(folder):
+        click.echo(path)
+
+
+@app.command()
+@CONFIG
+def check(folder: Path) -> None:
+    """Kiểm tra cấu hình, không chạy gì / check the configuration, start nothing."""
+    config = load_configuration(folder)
+    problems = [*(f"{b.name}: {b.why}" for b in registry().broken), *map(str, config.left_out)]
+    for problem in problems:
+        click.echo(problem, err=True)
+    click.echo(
+        f"Cấu hình đúng: {len(config.connections)} kết nối, {len(config.subscriptions)} đăng ký nhận"
+        f" / configuration is valid: {len(config.connections)} connections, {len(config.subscriptions)} subscriptions"
+    )
+    if problems:
+        raise SystemExit(1)
+
+
+@app.command()
+@click.option("--json", "as_json", is_flag=True)
+def plugins(as_json: bool) -> None:
+    """Liệt kê phần mở rộng và lỗi của chúng / list plugins and what is wrong with them."""
+    known = registry()
+    rows: list[Json] = [
+        {"name": p.name, "version": p.version, "hooks": ", ".join(p.hooks), "error": ""} for p in known.plugins
+    ]
+    rows += [{"name": b.name, "version": "", "hooks": "", "error": b.why} for b in known.broken]
+    click.echo(orjson.dumps(rows).decode() if as_json else table_of({"plugins": rows}, _lang()))
+
+
+@app.command()
+@CONFIG
+@click.option(
+    "--console-token", is_flag=True, help="Hỏi mã truy cập trang vận hành / ask for a token at the console"
+)
+def run(folder: Path, console_token: bool) -> None:
+    """Chạy hub đến khi nhận SIGTERM hoặc Ctrl-C / run the hub until SIGTERM or Ctrl-C."""
+    from hub.serve import serve_forever
+
+    log.configure()
+    for broken in registry().broken:
+        log.log("plugin.left_out", plugin=broken.name, code=broken.code, why=broken.why)
+    config = load_configuration(folder)
+    loop = new_loop()
+    loop.run_until_complete(serve_forever(config, registry(), with_token=console_token))
+    loop.close()
+
+
+@app.command()
+@CONFIG
+def simulators(folder: Path) -> None:
+    """Chạy các đối tác mô phỏng mà cấu hình trỏ tới / run the simulated partners the configuration points at."""
+    from hub.settings import write_simulator_secrets
+    from hub.simulators import run_simulators
+
+    write_simulator_secrets(folder.absolute())
+    raise SystemExit(run_simulators(load_configuration(folder), registry()))
+
+
+@app.command()
+@click.option("--once", is_flag=True, help="Chạy đến khi xong rồi thoát / until settled, then exit")
+@click.option("--seed", type=int, default=1, show_default=True, help="Hạt giống dữ liệu mẫu / seed of the sample data")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Thư mục chạy / working folder")
+@click.option("--port", type=int, default=8080, show_default=True, help="Cổng trang vận hành / console port")
+def demo(once: bool, seed: int, folder: Path | None, port: int) -> None:
+    """Chạy công việc chính với dữ liệu mẫu / run the main job with sample data."""
+    from hub.demo import run_demo
+
+    raise SystemExit(run_demo(once=once, seed=seed, folder=folder, port=port))
+
+
+@db.command("upgrade")
+@CONFIG
+def db_upgrade(folder: Path) -> None:
+    """Nâng cấp bảng dữ liệu / bring the tables to this version."""
+    from hub.app import HubApp
+
+    async def upgrade() -> None:
+        hub = HubApp(load_configuration(folder), registry())
+        await hub.store.open()
+        await hub.store.close()
+
+    asyncio.run(upgrade())
+    click.echo("Đã ở phiên bản mới nhất / up to date")
+
+
+# -- commands of the core and of plugins -----------------------------------------------------------
+
+
+def _execute(command: Command, name: str, folder: Path, params: Mapping[str, Any], as_json: bool) -> None:
+    """Through the running hub, else in this process under the lock."""
+    log.configure()
+    config = load_configuration(folder)
+
+    def report(progress: Mapping[str, Any]) -> None:
+        if not as_json:
+            click.echo(progress_line(progress, config.hub.lang), err=True)
+
+    async def execute() -> Json:
+        from hub.app import HubApp
+
+        result = await call_running(config.var_dir, name, params, report)
+        if result is not None:
+            return result
+        hub = HubApp(config, registry())
+        await hub.open()
+        try:
+            return await run_command(hub, name, params, report)
+        finally:
+            await hub.stop()
+
+    result = asyncio.run(execute())
+    failed = bool(result.pop("failed", False))
+    if as_json:
+        click.echo(orjson.dumps(result, default=str, option=orjson.OPT_INDENT_2).decode())
+    else:
+        click.echo((command.render or table_of)(result, config.hub.lang))
+    if failed:
+        raise SystemExit(1)
+
+
+def _click_type(annotation: Any) -> tuple[click.ParamType | type, bool]:
+    """A pydantic field's annotation as a click type, and whether it is a flag."""
+    options = [a for a in get_args(annotation) if a is not type(None)]
+    if get_origin(annotation) is Literal:
+        return click.Choice([str(o) for o in options]), False
+    if len(options) == 1:
+        return _click_type(options[0])
+    if annotation is bool:
+        return bool, True
+    if isinstance(annotation, type) and issubclass(annotation, Path):
+        return click.Path(path_type=Path), False
+    if isinstance(annotation, type) and hasattr(annotation, "__members__"):
+        return click.Choice([m.value for m in annotation]), False
+    return (int if annotation is int else float if annotation is float else str), False
+
+
+def _parameters(command: Command) -> list[click.Parameter]:
+    parameters: list[click.Parameter] = []
+    for field_name, field in command.params.model_fields.items():
+        kind, is_flag = _click_type(field.annotation)
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        shown = field.alias or field_name
+        if extra.get("argument"):
+            parameters.append(click.Argument([field_name], type=kind, required=field.is_required()))
+        elif is_flag:
+            parameters.append(
+                click.Option([f"--{shown.replace('_', '-')}", field_name], is_flag=True, help=field.description)
+            )
+        else:
+            parameters.append(
+                click.Option(
+                    [f"--{shown.replace('_', '-')}", field_name],
+                    type=kind,
+                    required=field.is_required(),
+                    help=field.description,
+                )
+            )
+    parameters.append(click.Option(["--config", "-c", "_folder"], type=click.Path(path_type=Path), default=Path("config")))
+    parameters.append(click.Option(["--json", "_json"], is_flag=True, help="JSON"))
+    return parameters
+
+
+def _callback(command: Command, name: str) -> Callable[..., None]:
+    def run_it(_folder: Path, _json: bool, **values: Any) -> None:
+        params: dict[str, Any] = {}
+        for field_name, value in values.items():
+            if value is None:
+                continue
+            key = command.params.model_fields[field_name].alias or field_name
+            params[key] = str(value.absolute()) if isinstance(value, Path) else value
+        _execute(command, name, _folder, params, _json)
+
+    return run_it
+
+
+def build() -> click.Group:
+    """The whole command line: the fixed commands and one group per plugin."""
+    root = app
+    for name, command in all_commands(registry()).items():
+        group: click.Group = root
+        if command.group:
+            found = root.commands.get(command.group)
+            if not isinstance(found, click.Group):
+                found = click.Group(command.group, help=_GROUPS.get(command.group, command.group))
+                root.add_command(found)
+            group = found
+        group.add_command(
+            click.Command(
+                command.name,
+                params=_parameters(command),
+                callback=_callback(command, name),
+                help=f"{command.help_vi} / {command.help_en}",
+            )
+        )
+    return root
+
+
+_GROUPS = {
+    "deliveries": "Lượt gửi / deliveries",
+    "events": "Sự kiện / events",
+    "connections": "Kết nối / connections",
+    "repairs": "Việc cần xử lý / repairs",
+    "sync": "Lượt chạy / runs",
+    "members": "Đoàn viên / members",
+    "documents": "Văn bản / documents",
+}
+
+
+def _lang() -> str:
+    return "en" if os.environ.get("UNIONHUB_LANG") == "en" else "vi"
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where it is installed: a quarter more requests for nothing."""
+    with suppress(ImportError):
+        import uvloop
+
+        return uvloop.new_event_loop()  # type: ignore[no-any-return]
+    return asyncio.new_event_loop()
+
+
+def main() -> None:
+    try:
+        build()(standalone_mode=True)
+    except (ConfigError, AlreadyRunning) as error:
+        _fail(error, 2)
+    except RemoteError as error:
+        _fail(error, 2 if error.remote_code in ("input_invalid", "not_found") else 1)
+    except HubError as error:
+        _fail(error, 2 if error.who_must_act == "caller" and error.code == "input_invalid" else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,475 @@
+"""What a plugin and the core promise each other: roles, outcomes and the unit of work.
+
+Plugins import this module, ``hub.model``, ``hub.sql``, ``hub.errors``, ``hub.http`` and ``hub.signing``,
+and nothing deeper. Times are aware UTC datetimes, durations are timedeltas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import MetaData
+
+from hub.model import Draft, Event, Json, Receipt
+from hub.sql import Query, Statement
+
+# -- units of work ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A value for a statement that is encrypted under ``subject``'s data key on its way to the disk.
+
+    Read it back with ``Hub.unseal``; when the subject's key is destroyed it reads as None.
+    """
+
+    subject: str
+    plaintext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A statement and the number of rows it must touch; else the unit is undone and ``Conflict`` raised."""
+
+    statement: Statement
+    rows: int = 1
+    #: Why the unit could not stand, carried by ``Conflict.otherwise`` (and by a cancelled delivery).
+    otherwise: str = "conflict"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitOfWork:
+    """Everything that must become true together: a value, shipped to the one writer.
+
+    Guards run first, in order, then statements, drafts (each with the deliveries it is owed), receipts.
+    Statement values are int, str, bytes, None or ``Sealed``.
+    """
+
+    guards: Sequence[Guard] = ()
+    statements: Sequence[Statement] = ()
+    drafts: Sequence[Draft] = ()
+    receipts: Sequence[Receipt] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """``repeated[i]`` says that draft ``i`` was known already and added nothing."""
+
+    events: tuple[UUID, ...] = ()
+    repeated: tuple[bool, ...] = ()
+
+
+# -- outcomes of one try ---------------------------------------------------------------------------
+
+
+class Scope(StrEnum):
+    """How far a failure reaches. Destination and connection put the delivery back without spending a try."""
+
+    DELIVERY = "delivery"
+    RECIPIENT = "recipient"
+    DESTINATION = "destination"
+    CONNECTION = "connection"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """What was seen on the wire; ``answer`` is capped by the sink and masked before it is stored."""
+
+    status: int | None = None
+    connect_ms: float | None = None
+    first_byte_ms: float | None = None
+    total_ms: float | None = None
+    answer: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """It arrived; nothing more is awaited."""
+
+    exchange: Exchange | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The partner has it under ``refs`` (one per part) and reports within ``receipt_within``."""
+
+    refs: tuple[str, ...]
+    receipt_within: timedelta
+    exchange: Exchange | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryLater:
+    """Not now. ``after`` is the partner's own word (Retry-After); ``ambiguous``: it may have arrived."""
+
+    reason: str
+    after: timedelta | None = None
+    scope: Scope = Scope.DELIVERY
+    ambiguous: bool = False
+    exchange: Exchange | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Never, for this delivery (or recipient); with a wider scope: not until a person has acted."""
+
+    reason: str
+    scope: Scope = Scope.DELIVERY
+    exchange: Exchange | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """Bytes left and no answer came, and sending again could do it twice.
+
+    ``refs`` are those the partner did answer, ``of_parts`` how many there would have been.
+    """
+
+    reason: str
+    refs: tuple[str, ...] = ()
+    of_parts: int = 0
+    exchange: Exchange | None = None
+
+
+Outcome = Delivered | Accepted | RetryLater | Refused | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """May be sent now; ``guards`` commit with the start, and a failed one cancels with its reason."""
+
+    guards: Sequence[Guard] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """May not be sent before ``until``; no try is spent."""
+
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Need not or may not be sent any more."""
+
+    reason: str
+
+
+Admission = Admit | Hold | Cancel
+
+# -- what a sink is handed -------------------------------------------------------------------------
+
+
+class RecordRefs(Protocol):
+    """Makes references durable while the try is still running (a part that was answered).
+
+    ``of_parts`` is how many references the whole delivery will have: without it, receipts alone can never
+    prove that a try which ended without an outcome arrived in full.
+    """
+
+    async def __call__(self, refs: Sequence[str], of_parts: int = 0) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipment:
+    """One try of one delivery. ``body`` is what ``Sink.render`` answered, byte for byte at every try."""
+
+    delivery_id: UUID
+    lease_no: int
+    try_no: int
+    destination: str
+    event: Event
+    recipient: str
+    #: Where the Directory reaches the recipient on this sink's channel; None when there is no recipient.
+    address: str | None
+    batch_id: UUID | None
+    expires_at: datetime | None
+    body: bytes
+    #: Seconds this try may take in all; the lease outlives it.
+    deadline_s: float
+    record_refs: RecordRefs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationSpec:
+    """One paced stream out. ``name`` "" is the connection itself, else it becomes ``connection/name``."""
+
+    name: str = ""
+    #: Tries in flight at once on one node.
+    concurrency: int = 10
+    #: Starts per second over all nodes; None for no limit.
+    rate_per_s: float | None = None
+
+
+class Sink(Protocol):
+    """Is sent to."""
+
+    #: False: what timed out after bytes left is ``unknown`` and never sent again by a machine.
+    resend_is_safe: bool
+
+    def destinations(self) -> Sequence[DestinationSpec]:
+        """The paced streams of this sink; called once when the connection opens."""
+
+    def render(self, event: Event) -> bytes:
+        """The body on the wire: a pure function of the event, so that every try sends the same bytes."""
+
+    async def admit(self, shipment: Shipment) -> Admission:
+        """Asked at every try before the first byte; no I/O towards the partner."""
+
+    async def send(self, shipment: Shipment) -> Outcome:
+        """One try. Raises nothing on purpose: partner failures are outcomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawRequest:
+    """An inbound request as it came. Header names are lower case, values as sent."""
+
+    connection: str
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The sender is genuine; ``dedupe_key`` is its own id of this message."""
+
+    dedupe_key: str
+
+
+class Receiver(Protocol):
+    """Takes inbound HTTP. ``verify`` sees raw bytes before anything is parsed."""
+
+    def verify(self, request: RawRequest) -> Verified:
+        """Raises ``Unauthenticated``; must not parse the body."""
+
+    def understand(self, request: RawRequest, verified: Verified, body: Any) -> UnitOfWork:
+        """Drafts or receipts from strict JSON; raises ``NotUnderstood`` and the hub keeps the body."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One step of a pull: what it brought, and the cursor that is true once it is committed."""
+
+    unit: UnitOfWork
+    cursor: str | None
+    #: Whether there is nothing more to read now.
+    done: bool
+    #: For the source itself: what ``acknowledge`` needs.
+    token: Any = None
+
+
+class Source(Protocol):
+    """Is pulled on a schedule, page by page; each page and its cursor are one transaction."""
+
+    async def page(self, cursor: str | None) -> Page:
+        """The next page after ``cursor``; may raise, then the run fails and the cursor stays."""
+
+    async def acknowledge(self, page: Page) -> None:
+        """Tells the partner that the page is kept; called after COMMIT and may be called again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """Consumes events durably: what it returns commits together with the settlement of its delivery.
+
+    ``handle`` does no network I/O. A subscription names it as ``handler:<name>``.
+    """
+
+    name: str
+    handle: Callable[[Event, Hub], Awaitable[UnitOfWork | Outcome]]
+
+
+class Directory(Protocol):
+    """Who can be reached where, asked at the moment of sending; provided by one plugin, used by any.
+
+    Subjects are the opaque ids of events. Addresses live in memory only while a message is sent.
+    """
+
+    def recipients(self, selector: Json) -> AsyncIterator[Sequence[str]]:
+        """Subjects of an audience, in pages, in a stable order, each once."""
+
+    async def addresses(self, subjects: Sequence[str], channel: str) -> Mapping[str, str]:
+        """The address of each subject that has one on ``channel`` ("app", "phone")."""
+
+    async def may_contact(self, subject: str, purpose: str, channel: str) -> str | None:
+        """None, or the reason why this subject must not be contacted (``left_the_union``)."""
+
+
+# -- connections -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStep:
+    """One step of ``unionhub connections check``: dns, tcp, tls, login, in this order."""
+
+    step: str
+    ok: bool
+    detail: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Connection:
+    """A configured instance of a connector type, opened. Every role is optional."""
+
+    receiver: Receiver | None = None
+    source: Source | None = None
+    sink: Sink | None = None
+    #: A task for as long as the hub runs (a session to keep up); restarted with backoff when it ends.
+    run: Callable[[], Awaitable[None]] | None = None
+    check: Callable[[], AsyncIterator[CheckStep]] | None = None
+    close: Callable[[], Awaitable[None]] | None = None
+
+
+class ConnectionSettings(BaseModel):
+    """Base of every connector type's settings; unknown keys are refused, every field is described."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Hub(Protocol):
+    """What a plugin may ask of the hub. The same object serves handlers, commands and connections."""
+
+    async def commit(self, unit: UnitOfWork) -> Committed:
+        """Makes the unit durable, or raises and changes nothing.
+
+        Raises: Conflict (a guard failed: read again and try again), IdempotencyConflict, Busy.
+        """
+
+    async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """Committed rows, as tuples in the order of the query's columns."""
+
+    async def unseal(self, sealed: Sequence[tuple[str, bytes | None]]) -> list[bytes | None]:
+        """Plaintexts of (subject, sealed value) pairs; None where the value or the subject's key is gone."""
+
+    def keyed_hash(self, kind: str, value: str) -> bytes:
+        """16 bytes that stand for ``value`` in an index without telling it; stable for this installation."""
+
+    def now(self) -> datetime: ...
+
+    @property
+    def directory(self) -> Directory: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionContext:
+    """What a connector type gets to open one connection with."""
+
+    name: str
+    hub: Hub
+    #: Resolves ``{file = "..."}`` or ``{env = "..."}`` in settings; raises ``ConfigError`` naming the key.
+    secret: Callable[[SecretRef], str]
+    #: Writes one wide log line with the connection's name: ``log("session.bound", window=10)``.
+    log: Callable[..., None]
+    #: Opens (once per kind and connection) or clears a thing for a person to do.
+    open_repair: Callable[[str, str], Awaitable[None]]
+    clear_repair: Callable[[str], Awaitable[None]]
+    #: Folder for this installation's files (``var/``).
+    var_dir: Path
+
+
+class SecretRef(BaseModel):
+    """Where a secret is kept: a file (mode 0600) or an environment variable, never the TOML itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    file: str | None = None
+    env: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """How to start this type's simulated partner: ``python -m module --port ... <arguments>``.
+
+    ``arguments`` gets the settings of all connections of the type by name, a resolver of their secrets
+    and a folder for files it may need; one process plays all of them.
+    """
+
+    module: str
+    arguments: Callable[[Mapping[str, Any], Callable[[SecretRef], str], Path], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectorType:
+    """A kind of system the hub can connect to.
+
+    ``open`` does no I/O; sessions start in ``Connection.run`` and in calls. ``channel`` names the kind of
+    address its deliveries need ("app", "phone"), None when they go to the partner itself.
+    """
+
+    name: str
+    settings: type[ConnectionSettings]
+    open: Callable[[ConnectionContext, Any], Connection]
+    channel: str | None = None
+    title_vi: str = ""
+    title_en: str = ""
+    #: Started by ``unionhub simulators``, the demo and tests; never part of the running hub.
+    simulator: Simulator | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventType:
+    """A type in the catalogue: ``vn.congdoan.<noun>.<past-tense>.v<n>``."""
+
+    name: str
+    title_vi: str
+    title_en: str
+    #: Whether the content is about a person; then it is sealed under the subject's key.
+    personal: bool
+    #: Top-level or dotted fields that leave by default; a subscription may name more.
+    thin: tuple[str, ...]
+    #: JSON Schema (draft 2020-12) of ``data`` and one example that fits it.
+    schema: Mapping[str, Any]
+    example: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """A plugin's own tables: SQLAlchemy metadata and the folder with its migration scripts.
+
+    Table names start with ``<owner>_``; no foreign keys to anybody else's tables.
+    """
+
+    owner: str
+    metadata: MetaData
+    versions: Path
+
+
+Report = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """An operator's command, run inside the hub process: ``unionhub units import FILE``.
+
+    ``params`` is a pydantic model; its fields become arguments (``json_schema_extra={"argument": True}``)
+    and options of the command line. ``run`` answers a dict: shown as a table by ``render`` or, with
+    ``--json``, as it is. ``Path`` fields are made absolute by the command line. An answer with
+    ``{"failed": True}`` ends with exit code 1.
+    """
+
+    group: str
+    name: str
+    help_vi: str
+    help_en: str
+    params: type[BaseModel]
+    run: Callable[[Hub, Any, Report], Awaitable[Json]]
+    #: Text for the terminal, Vietnamese or English; by default a plain table of the answer.
+    render: Callable[[Json, str], str] | None = None
+    writes: bool = field(default=True)
+
+
+__all__ = [
+    "Accepted", "Admission", "Admit", "Cancel", "CheckStep", "Command", "Committed", "Connection",
+    "ConnectionContext", "ConnectionSettings", "ConnectorType", "Delivered", "DestinationSpec", "Directory",
+    "EventType", "Exchange", "Guard", "Handler", "Hold", "Hub", "Outcome", "Page", "Query", "RawRequest",
+    "Receiver", "RecordRefs", "Refused", "Report", "RetryLater", "Schema", "Scope", "Sealed", "SecretRef",
+    "Shipment", "Simulator", "Sink", "Source", "Statement", "UnitOfWork", "Unknown", "Verified",
+]  # fmt: skip

@@ -1,0 +1,146 @@
+"""The Unix socket beside the ledger: a command line that writes goes through the running hub.
+
+The socket speaks HTTP with one route, ``POST /command``; the answer is a stream of JSON lines, progress
+first, the result or the error last. Without a running hub the same command runs in the caller's process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp import web
+from pydantic import ValidationError
+
+from hub.app import HubApp
+from hub.commands import COMMANDS
+from hub.contract import Command, Report
+from hub.errors import HubError, InputError
+from hub.log import log
+from hub.model import Json
+from hub.plugins import Registry
+
+#: Unix socket paths end here on every system.
+SOCKET_PATH_MAX = 100
+HUB: web.AppKey[HubApp] = web.AppKey("hub", HubApp)
+
+
+def all_commands(registry: Registry) -> dict[str, Command]:
+    """The core's and the plugins' commands by "group name"."""
+    own = {f"{c.group} {c.name}".strip(): c for c in COMMANDS}
+    return {**registry.commands, **own}
+
+
+def socket_path(var_dir: Path) -> Path:
+    """Beside the ledger, or under the runtime folder when that path would be too long."""
+    path = var_dir / "hub.sock"
+    if len(str(path)) <= SOCKET_PATH_MAX:
+        return path
+    digest = hashlib.sha256(str(var_dir).encode()).hexdigest()[:16]
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"unionhub-{digest}.sock"
+
+
+async def run_command(hub: HubApp, name: str, params: Mapping[str, Any], report: Report) -> Json:
+    """Runs one command in this process. Raises ``InputError`` on wrong parameters, naming them."""
+    command = all_commands(hub.registry).get(name)
+    if command is None:
+        raise InputError(f"không có lệnh '{name}' / no command '{name}'")
+    try:
+        checked = command.params.model_validate(params)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise InputError(wrong) from None
+    return await command.run(hub, checked, report)
+
+
+async def serve(hub: HubApp) -> web.AppRunner:
+    """Opens the socket, for this user alone."""
+    app = web.Application()
+    app[HUB] = hub
+    app.router.add_post("/command", _command)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    path = socket_path(hub.config.var_dir)
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()  # left by a process that was killed: the lock says that nobody serves it
+    old = os.umask(0o177)
+    try:
+        await web.UnixSite(runner, str(path)).start()
+    finally:
+        os.umask(old)
+    return runner
+
+
+async def _command(request: web.Request) -> web.StreamResponse:
+    hub = request.app[HUB]
+    asked = orjson.loads(await request.read())
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    pending: list[bytes] = []
+
+    def report(progress: Mapping[str, Any]) -> None:
+        pending.append(orjson.dumps({"progress": dict(progress)}) + b"\n")
+
+    async for line in _lines(hub, asked, report, pending):
+        await response.write(line)
+    return response
+
+
+async def _lines(hub: HubApp, asked: Json, report: Report, pending: list[bytes]) -> AsyncIterator[bytes]:
+
+    task = asyncio.create_task(run_command(hub, asked["command"], asked["params"], report))
+    while not task.done():
+        await asyncio.wait([task], timeout=0.1)
+        while pending:
+            yield pending.pop(0)
+    while pending:
+        yield pending.pop(0)
+    try:
+        yield orjson.dumps({"result": task.result()}, default=str) + b"\n"
+    except HubError as error:
+        yield orjson.dumps({"error": {"code": error.code, "message": str(error)}}) + b"\n"
+    except Exception as error:  # a named edge: the caller is told, the hub goes on
+        log("command.failed", command=asked["command"], error=error)
+        yield orjson.dumps({"error": {"code": "internal", "message": type(error).__name__}}) + b"\n"
+
+
+class RemoteError(HubError):
+    """The running hub refused the command."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.remote_code = code
+
+
+async def call_running(var_dir: Path, name: str, params: Mapping[str, Any], report: Report) -> Json | None:
+    """The result from the hub that runs on ``var_dir``; None when none runs."""
+    path = socket_path(var_dir)
+    if not path.exists():
+        return None
+    try:
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(path)), timeout=aiohttp.ClientTimeout(total=None)
+            ) as session,
+            session.post("http://hub/command", data=orjson.dumps({"command": name, "params": params})) as response,
+        ):
+            async for line in response.content:
+                said = orjson.loads(line)
+                if "progress" in said:
+                    report(said["progress"])
+                elif "error" in said:
+                    raise RemoteError(said["error"]["code"], said["error"]["message"])
+                else:
+                    result: Json = said["result"]
+                    return result
+    except aiohttp.ClientConnectorError:
+        return None  # the socket of a process that is gone
+    raise RemoteError("disconnected", "the hub stopped before it answered; look at its log, then try again")

@@ -1,0 +1,427 @@
+"""One try of one delivery, from the claimed row to the settlement: open, project, ask, start, send, decide.
+
+Raises nothing: whatever happens becomes a settlement. The commit of the settlement is the worker's, except
+where a handler's rows and its settlement are one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+from uuid import UUID
+
+import orjson
+
+from hub.clock import Clock
+from hub.commit import Committer
+from hub.contract import (
+    Accepted,
+    Admit,
+    Cancel,
+    Delivered,
+    Directory,
+    Exchange,
+    Guard,
+    Handler,
+    Hold,
+    Hub,
+    Outcome,
+    Refused,
+    RetryLater,
+    Shipment,
+    Sink,
+    UnitOfWork,
+    Unknown,
+)
+from hub.errors import Busy, Conflict
+from hub.log import log
+from hub.metrics import observe_attempt
+from hub.model import Event, State, from_us, to_us
+from hub.retry import Policy, Standing, Verdict, decide
+from hub.routing import Projection, Router
+from hub.routing import project as project_fields
+from hub.store.base import AttemptRow, Job, Settlement, Store
+
+#: Until a delivery is taken up again that could not begin because the ledger could not be written.
+BUSY_PAUSE = 1_000_000
+
+_OUTCOMES: dict[type, str] = {
+    Delivered: "delivered",
+    Accepted: "accepted",
+    RetryLater: "retry_later",
+    Refused: "refused",
+    Unknown: "unknown",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a destination leads: a connection's sink, or a handler inside the hub."""
+
+    connection: str
+    channel: str | None = None
+    sink: Sink | None = None
+    handler: Handler | None = None
+
+
+class Pacer(Protocol):
+    """Waits for this try's instant on a paced destination."""
+
+    async def __call__(self, job: Job) -> None: ...
+
+
+class Deliverer:
+    """Tries deliveries; holds no state of its own beside caches of pure look-ups."""
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        store: Store,
+        committer: Committer,
+        router: Router,
+        projections: Mapping[bytes, tuple[str, ...]],
+        targets: Mapping[str, Target],
+        directory: Directory | None,
+        policy: Policy,
+        clock: Clock,
+        deadline_s: float,
+        lease_s: float,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._hub = hub
+        self._store = store
+        self._committer = committer
+        self._router = router
+        self._projections = projections
+        self._targets = targets
+        self._directory = directory
+        self._policy = policy
+        self._clock = clock
+        self._deadline_s = deadline_s
+        # A try begins only while its lease certainly outlives it.
+        self._fresh_us = int(max(lease_s - deadline_s, lease_s / 3) * 1_000_000)
+        self._dice = dice
+        self._may_leave: dict[tuple[str, str, bytes], tuple[str, ...] | None] = {}
+
+    async def run(self, job: Job, pace: Pacer) -> Settlement | None:
+        """The settlement to commit, or None when a handler's unit has committed it already."""
+        try:
+            return await self._run(job, pace)
+        except asyncio.CancelledError:
+            raise
+        except Busy:  # before the first byte: the ledger's trouble is no fault of the delivery
+            return self._put_back(job, "ledger_busy", self._now() + BUSY_PAUSE)
+        except Exception as error:  # the named edge: nothing that a plugin does may lose a claimed row
+            log("delivery.broke", delivery=job.id.hex(), destination=job.destination, error=type(error).__name__)
+            return self._after(job, RetryLater(reason="plugin_error"), self._now(), resend_is_safe=True)
+
+    async def _run(self, job: Job, pace: Pacer) -> Settlement | None:
+        now = self._now()
+        if now - job.claimed_at > self._fresh_us:
+            return self._put_back(job, "lease_too_old", now)
+        if job.expires_at is not None and job.expires_at <= now:
+            return self._end(job, State.DEAD, "expired")
+        target = self._targets.get(job.destination)
+        if target is None:
+            return self._put_back(job, "no_such_destination", now, pause=True)
+        event = await self._open(job)
+        if isinstance(event, str):
+            return self._end(job, State.CANCELLED, event)
+        if target.handler is not None:
+            return await self._handle(job, target.handler, event)
+        assert target.sink is not None
+        address: str | None = None
+        if job.recipient:
+            found = await self._address(job, target)
+            if isinstance(found, Settlement):
+                return found
+            address = found
+        return await self._send(job, target, target.sink, event, address, pace)
+
+    # -- before the first byte ---------------------------------------------------------------------
+
+    async def _open(self, job: Job) -> Event | str:
+        """The event as its subscription may see it, or why it can never be sent."""
+        fields = self._fields(job)
+        if fields is None:
+            return "grant_ended"
+        content: bytes | None = job.content
+        if job.sealed_for is not None:
+            ring = self._committer.ring
+            if not ring.knows(job.sealed_for):
+                await ring.prepare([job.sealed_for], make=False)
+            content = ring.unseal(job.sealed_for, job.content)
+        if content is None:
+            return "erased"
+        return Event(
+            id=UUID(bytes=job.event_id),
+            type=job.event_type,
+            source=job.event_source,
+            subject=job.subject,
+            occurred_at=from_us(job.occurred_at),
+            data=project_fields(orjson.loads(content), fields),
+            scope=job.scope_id,
+            correlation_id=UUID(bytes=job.correlation_id),
+        )
+
+    def _fields(self, job: Job) -> tuple[str, ...] | None:
+        """The pinned fields, or None when today's configuration lets less leave."""
+        key = (job.subscription, job.event_type, job.projection)
+        try:
+            return self._may_leave[key]
+        except KeyError:
+            fields = self._projections[job.projection]
+            allowed = self._router.may_still_leave(job.subscription, job.event_type, Projection(job.projection, fields))
+            self._may_leave[key] = fields if allowed else None
+            return self._may_leave[key]
+
+    async def _address(self, job: Job, target: Target) -> str | Settlement:
+        """Consent and address are read now, never earlier."""
+        assert self._directory is not None and target.channel is not None
+        async with asyncio.timeout(self._deadline_s):
+            refusal = await self._directory.may_contact(job.recipient, job.purpose, target.channel)
+            if refusal is not None:
+                return self._end(job, State.CANCELLED, refusal)
+            addresses = await self._directory.addresses([job.recipient], target.channel)
+        address = addresses.get(job.recipient)
+        return self._end(job, State.CANCELLED, "no_address") if address is None else address
+
+    # -- the try itself ----------------------------------------------------------------------------
+
+    async def _send(
+        self, job: Job, target: Target, sink: Sink, event: Event, address: str | None, pace: Pacer
+    ) -> Settlement:
+        body = sink.render(event)
+        digest = hashlib.sha256(body).digest()
+        if job.body_sha256 is not None and job.body_sha256 != digest:
+            return self._end(job, State.DEAD, "body_changed")
+        shipment = Shipment(
+            delivery_id=UUID(bytes=job.id),
+            lease_no=job.lease_no,
+            try_no=job.tries + 1,
+            destination=job.destination,
+            event=event,
+            recipient=job.recipient,
+            address=address,
+            batch_id=None if job.batch_id is None else UUID(bytes=job.batch_id),
+            expires_at=None if job.expires_at is None else from_us(job.expires_at),
+            body=body,
+            deadline_s=self._deadline_s,
+            record_refs=_Recorder(self._store, target.connection, job.id),
+        )
+        async with asyncio.timeout(self._deadline_s):
+            admission = await sink.admit(shipment)
+        if isinstance(admission, Cancel):
+            return self._end(job, State.CANCELLED, admission.reason)
+        if isinstance(admission, Hold):
+            return self._put_back(job, admission.reason, to_us(admission.until))
+        if job.send_at:
+            await pace(job)
+            if job.expires_at is not None and job.expires_at <= self._now():
+                return self._end(job, State.DEAD, "expired")
+        refusal = await self._start(job, sink, admission, digest)
+        if refusal is not None:
+            return refusal
+        started = self._now()
+        outcome = await self._try(sink, shipment)
+        after = partial(
+            self._after, job, started=started, resend_is_safe=sink.resend_is_safe, digest=digest,
+            connection=target.connection,
+        )  # fmt: skip
+        try:
+            return after(outcome)
+        except Exception as error:  # an outcome of the right kind with odd contents: bytes may have left all the same
+            log("plugin.raised", destination=job.destination, error=type(error).__name__)
+            return after(RetryLater(reason="plugin_error", ambiguous=True))
+
+    async def _start(self, job: Job, sink: Sink, admission: Admit, digest: bytes) -> Settlement | None:
+        """Commits what must be true before the first byte; where resending is safe, usually nothing."""
+        if sink.resend_is_safe and not admission.guards:
+            return None
+        guards: Sequence[Guard] = [
+            Guard(self._committer.seal_statement(g.statement), g.rows, g.otherwise) for g in admission.guards
+        ]
+        try:
+            if sink.resend_is_safe:
+                await self._committer.commit(UnitOfWork(guards=guards))
+            elif not await self._store.start(job.id, job.lease_no, digest, guards):
+                return self._put_back(job, "lease_lost", self._now())
+        except Conflict as conflict:
+            return self._end(job, State.CANCELLED, conflict.otherwise)
+        return None
+
+    async def _try(self, sink: Sink, shipment: Shipment) -> Outcome:
+        """The sink's own outcome; silence, an exception or an odd answer are never a success."""
+        try:
+            async with asyncio.timeout(self._deadline_s + 1.0):
+                outcome = await sink.send(shipment)
+        except TimeoutError:
+            return RetryLater(reason="deadline", ambiguous=True)
+        except asyncio.CancelledError:
+            if not sink.resend_is_safe:
+                return Unknown(reason="stopped_while_sending")
+            return RetryLater(reason="stopped", ambiguous=True)
+        except Exception as error:  # a named edge: a plugin's bug must not decide that something was sent
+            log("plugin.raised", destination=shipment.destination, error=type(error).__name__)
+            return RetryLater(reason="plugin_error", ambiguous=True)
+        if type(outcome) not in _OUTCOMES:
+            log("plugin.raised", destination=shipment.destination, error="odd_outcome")
+            return RetryLater(reason="plugin_error", ambiguous=True)
+        return outcome
+
+    async def _handle(self, job: Job, handler: Handler, event: Event) -> Settlement | None:
+        """A handler's effect and the end of its delivery are one transaction, so it happens once."""
+        started = self._now()
+        for _ in range(3):
+            async with asyncio.timeout(self._deadline_s):
+                answer = await handler.handle(event, self._hub)
+            if not isinstance(answer, UnitOfWork):
+                return self._after(job, answer, started, resend_is_safe=True)
+            settlement = self._after(job, Delivered(), started, resend_is_safe=True)
+            try:
+                await self._committer.commit(answer, settlement=settlement)
+            except Conflict as conflict:
+                if conflict.otherwise == "late":
+                    return None
+                continue
+            return None
+        return self._after(job, RetryLater(reason="conflict"), started, resend_is_safe=True)
+
+    # -- after the try -----------------------------------------------------------------------------
+
+    def _after(
+        self,
+        job: Job,
+        outcome: Outcome,
+        started: int,
+        *,
+        resend_is_safe: bool,
+        digest: bytes | None = None,
+        connection: str = "",
+    ) -> Settlement:
+        now = self._now()
+        standing = Standing(job.tries, resend_is_safe, job.breaker_open)
+        verdict = decide(outcome, standing, self._policy, now, self._dice())
+        seen = outcome.exchange
+        name = _OUTCOMES[type(outcome)]
+        if isinstance(outcome, RetryLater) and outcome.ambiguous:
+            name = "ambiguous"
+        attempt = _attempt(started, now, name, getattr(outcome, "reason", ""), seen)
+        refs = outcome.refs if isinstance(outcome, Accepted | Unknown) else ()
+        observe_attempt(connection, name, (now - started) / 1_000_000)
+        log(
+            "delivery.attempted",
+            delivery=job.id.hex(),
+            event_id=job.event_id.hex(),
+            type=job.event_type,
+            destination=job.destination,
+            try_no=job.tries + 1,
+            outcome=name,
+            reason=attempt.reason,
+            state=verdict.state.value,
+            status=attempt.status,
+            total_us=now - started,
+            age_us=now - job.created_at,
+        )
+        of_parts = outcome.of_parts if isinstance(outcome, Unknown) else len(refs)
+        return self._settlement(job, verdict, attempt, digest, connection, refs, of_parts)
+
+    def _settlement(
+        self,
+        job: Job,
+        verdict: Verdict,
+        attempt: AttemptRow | None,
+        digest: bytes | None = None,
+        connection: str = "",
+        refs: tuple[str, ...] = (),
+        of_parts: int = 0,
+    ) -> Settlement:
+        return Settlement(
+            id=job.id,
+            lease_no=job.lease_no,
+            destination=job.destination,
+            connection=connection,
+            order_key=job.order_key,
+            on_dead_hold=job.on_dead_hold,
+            state=verdict.state,
+            reason=verdict.reason,
+            due_us=verdict.due_us,
+            spends_try=verdict.spends_try,
+            attempt=attempt,
+            body_sha256=digest,
+            refs=refs,
+            of_parts=of_parts,
+            not_before_us=verdict.not_before_us,
+            not_before_for=verdict.not_before_for,
+            pause=verdict.pause,
+            health=verdict.health,
+            probe=job.breaker_open,
+        )
+
+    def _put_back(self, job: Job, reason: str, due_us: int, *, pause: bool = False) -> Settlement:
+        """Nothing left the process: pending again, no try spent, no attempt to record."""
+        verdict = Verdict(
+            State.PENDING, reason, due_us=due_us, spends_try=False, pause="destination" if pause else ""
+        )
+        return self._settlement(job, verdict, None)
+
+    def _end(self, job: Job, state: State, reason: str) -> Settlement:
+        """Ends without a try: cancelled, or dead before the first byte."""
+        now = self._now()
+        log("delivery.ended", delivery=job.id.hex(), destination=job.destination, state=state.value, reason=reason)
+        return self._settlement(job, Verdict(state, reason, due_us=now, spends_try=False), None)
+
+    def release(self, job: Job) -> Settlement:
+        """Gives a claimed row back at a stop."""
+        return self._put_back(job, "stopped", self._now())
+
+    def _now(self) -> int:
+        return to_us(self._clock())
+
+
+class _Recorder:
+    """``Shipment.record_refs`` for one delivery."""
+
+    __slots__ = ("_connection", "_id", "_store")
+
+    def __init__(self, store: Store, connection: str, delivery_id: bytes) -> None:
+        self._store = store
+        self._connection = connection
+        self._id = delivery_id
+
+    async def __call__(self, refs: Sequence[str], of_parts: int = 0) -> None:
+        await self._store.record_refs(self._connection, self._id, refs, of_parts)
+
+
+def _attempt(started: int, finished: int, outcome: str, reason: str, seen: Exchange | None) -> AttemptRow:
+    if seen is None:
+        return AttemptRow(started, finished, outcome, reason)
+    return AttemptRow(
+        started,
+        finished,
+        outcome,
+        reason,
+        seen.status,
+        _us(seen.connect_ms),
+        _us(seen.first_byte_ms),
+        _us(seen.total_ms),
+        _answer(seen.answer),
+    )
+
+
+def _us(ms: float | None) -> int | None:
+    return None if ms is None else int(ms * 1000)
+
+
+def _answer(answer: bytes) -> bytes | None:
+    """A partner's answer may repeat what we sent it: only its size and fingerprint are kept for now."""
+    if not answer:
+        return None
+    return b"%d bytes sha256:%s" % (len(answer), hashlib.sha256(answer).hexdigest()[:16].encode())
+

@@ -1,0 +1,149 @@
+"""One event, many recipients: a run that freezes the audience, then owes it page by page.
+
+Each recipient gets one delivery, on the first channel in the event's order on which the Directory has an
+address now; else a counted line ``unreachable``. Addresses are read again when sending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+from sqlalchemy import text
+
+from hub.clock import Clock
+from hub.commit import Committer, key_hash, queue_row
+from hub.contract import Directory, Guard, UnitOfWork
+from hub.model import Json, to_us
+from hub.routing import Route
+from hub.sql import Statement, query
+from hub.store.base import QueueRow, RunRow, Store
+
+#: Deliveries in one transaction at most.
+PAGE = 500
+
+_BATCH = query(
+    text(
+        "SELECT b.state, b.audience, b.event_id, e.type, e.scope_id FROM batch b JOIN event e ON e.id = b.event_id"
+        " WHERE b.id = :id"
+    )
+)
+_FORGET = query(text("DELETE FROM batch_subject WHERE batch_id = :id"))
+_SUBJECT = query(text("INSERT INTO batch_subject (batch_id, n, subject) VALUES (:id, :n, :subject)"))
+_FROZEN = query(text("UPDATE batch SET state = 'running', total = :total WHERE id = :id AND state = 'freezing'"))
+_PAGE = query(
+    text("SELECT n, subject FROM batch_subject WHERE batch_id = :id AND n >= :after ORDER BY n LIMIT :limit")
+)
+_MADE = query(
+    text(
+        "UPDATE batch SET made = made + :made, unreachable = unreachable + :unreachable"
+        " WHERE id = :id AND state = 'running'"
+    )
+)
+_CURSOR = query(
+    text(
+        "UPDATE run SET cursor = :new, pages = pages + 1, items = items + :items"
+        " WHERE id = :id AND state = 'running' AND coalesce(cursor, '0') = :old"
+    )
+)
+_DONE = query(text("UPDATE batch SET state = 'done' WHERE id = :id AND state = 'running'"))
+
+
+class FanOut:
+    def __init__(self, committer: Committer, store: Store, directory: Directory, clock: Clock) -> None:
+        self._committer = committer
+        self._store = store
+        self._directory = directory
+        self._clock = clock
+
+    async def run(self, run: RunRow) -> int:
+        """Owes the rest of the batch; answers the deliveries made. A crash repeats no page: the cursor guards."""
+        batch_id = bytes.fromhex(run.object)
+        state, audience_raw, event_id, event_type, scope = (await self._store.fetch(_BATCH(id=batch_id)))[0]
+        audience: Json = orjson.loads(audience_raw)
+        if state == "freezing":
+            await self._freeze(batch_id, audience["selector"])
+        elif state != "running":
+            return 0
+        routes = [r for r in self._committer.router.routes(event_type) if r.subscription.to_each]
+        made, cursor = 0, int(run.cursor or 0)
+        while page := await self._store.fetch(_PAGE(id=batch_id, after=cursor, limit=PAGE)):
+            subjects = [subject for _, subject in page]
+            rows = await self._owed(subjects, audience, routes, event_id, batch_id, scope)
+            reached = {row.recipient for row in rows}
+            following = page[-1][0] + 1
+            guards = [
+                Guard(_CURSOR(new=str(following), old=str(cursor), items=len(rows), id=run.id), otherwise="cursor"),
+                Guard(_MADE(made=len(rows), unreachable=len(subjects) - len(reached), id=batch_id), otherwise="stopped"),
+            ]
+            await self._committer.commit(UnitOfWork(guards=guards), deliveries=rows)
+            made += len(rows)
+            cursor = following
+        await self._committer.commit(UnitOfWork(statements=[_DONE(id=batch_id)]))
+        return made
+
+    async def _freeze(self, batch_id: bytes, selector: Json) -> None:
+        """Writes the list once; a crash half-way starts it anew, since nobody was owed anything yet."""
+        await self._committer.commit(UnitOfWork(statements=[_FORGET(id=batch_id)]))
+        total = 0
+        async for subjects in self._directory.recipients(selector):
+            frozen: list[Statement] = [
+                _SUBJECT(id=batch_id, n=total + i, subject=subject) for i, subject in enumerate(subjects)
+            ]
+            await self._committer.commit(UnitOfWork(statements=frozen))
+            total += len(frozen)
+        await self._committer.commit(UnitOfWork(guards=[Guard(_FROZEN(id=batch_id, total=total))]))
+
+    async def _owed(
+        self,
+        subjects: Sequence[str],
+        audience: Json,
+        routes: Sequence[Route],
+        event_id: bytes,
+        batch_id: bytes,
+        scope: str,
+    ) -> list[QueueRow]:
+        now = to_us(self._clock())
+        channels = await self._first_channels(subjects, audience["channels"], routes)
+        rows: list[QueueRow] = []
+        for subject in subjects:
+            owed: set[str] = set()
+            for route, channel in channels.get(subject, ()):
+                destination = route.subscription.to_each[channel]
+                if destination in owed:  # two subscriptions, one destination: owed once, as the first one says
+                    continue
+                owed.add(destination)
+                rows.append(
+                    queue_row(
+                        route.subscription,
+                        route.projection.id,
+                        event_id,
+                        destination,
+                        subject,
+                        now,
+                        key_hash(subject),
+                        priority=audience["priority"],
+                        expires_at=audience["expires_at"],
+                        scope=scope,
+                        purpose=audience["purpose"],
+                        batch_id=batch_id,
+                    )
+                )
+        return rows
+
+    async def _first_channels(
+        self, subjects: Sequence[str], order: Sequence[str], routes: Sequence[Route]
+    ) -> Mapping[str, list[tuple[Route, str]]]:
+        """Per subject and subscription: the first channel with an address, that the subscription serves."""
+        chosen: dict[str, list[tuple[Route, str]]] = {}
+        for route in routes:
+            left = list(subjects)
+            for channel in order:
+                if channel not in route.subscription.to_each or not left:
+                    continue
+                found = await self._directory.addresses(left, channel)
+                for subject in left:
+                    if subject in found:
+                        chosen.setdefault(subject, []).append((route, channel))
+                left = [s for s in left if s not in found]
+        return chosen

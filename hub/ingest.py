@@ -1,0 +1,90 @@
+"""One inbound message, from raw bytes to COMMIT: verify, parse, understand, commit; only then an answer.
+
+What is genuine but not understood is kept, sealed and quarantined, with one repair. What is not genuine
+leaves a counter and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hub import strictjson
+from hub.commit import Committer
+from hub.contract import EventType, RawRequest, Receiver, UnitOfWork, Verified
+from hub.errors import HubError, NotUnderstood
+from hub.log import log
+from hub.model import Draft, to_us
+from hub.store.base import Store
+
+QUARANTINED = EventType(
+    name="vn.congdoan.request.quarantined.v1",
+    title_vi="Yêu cầu đã ký đúng nhưng chưa đọc được",
+    title_en="Genuine request that no mapping could read",
+    personal=True,
+    thin=("connection",),
+    schema={"type": "object", "properties": {"connection": {"type": "string"}}, "required": ["connection"]},
+    example={"connection": "c-thainguyen"},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of an inbound message: kept now, known already, or kept for a person."""
+
+    events: int
+    repeated: bool
+    quarantined: bool
+
+
+async def take(
+    request: RawRequest, receiver: Receiver, committer: Committer, store: Store, event_source: str
+) -> Taken:
+    """Raises ``Unauthenticated``, ``InputError`` (not strict JSON), ``IdempotencyConflict`` or ``Busy``."""
+    verified = receiver.verify(request)
+    body = strictjson.loads(request.body)
+    try:
+        unit = _as_sent(receiver.understand(request, verified, body), request, event_source)
+    except NotUnderstood as error:
+        return await _quarantine(request, verified, committer, store, event_source, error.code)
+    except HubError:
+        raise
+    except Exception as error:  # a named edge: a mapping that breaks on a genuine body has not understood it
+        log("plugin.raised", connection=request.connection, error=type(error).__name__)
+        return await _quarantine(request, verified, committer, store, event_source, "plugin_error")
+    committed = await committer.commit(unit, connection=request.connection)
+    return Taken(committed.repeated.count(False), bool(committed.repeated) and all(committed.repeated), False)
+
+
+def _as_sent(unit: UnitOfWork, request: RawRequest, event_source: str) -> UnitOfWork:
+    """The same message is the same bytes under the sender's own id, whatever our mapping makes of them."""
+    drafts: list[Draft] = [replace(d, source=event_source, same_as=request.body) for d in unit.drafts]
+    return replace(unit, drafts=drafts)
+
+
+async def _quarantine(
+    request: RawRequest,
+    verified: Verified,
+    committer: Committer,
+    store: Store,
+    event_source: str,
+    reason: str,
+) -> Taken:
+    data: dict[str, Any] = {"connection": request.connection}
+    draft = Draft(
+        type=QUARANTINED.name,
+        source=event_source,
+        dedupe_key=verified.dedupe_key,
+        data=data,
+        same_as=request.body,
+        occurred_at=request.received_at,
+    )
+    committed = await committer.commit(
+        UnitOfWork(drafts=[draft]), connection=request.connection, quarantined={draft.id: request.body}
+    )
+    # Also for a repeat: the process may have died before the repair of the first one was open.
+    event_id = committed.events[0].hex
+    await store.open_repair("not_understood", request.connection, event_id, to_us(request.received_at))
+    if not committed.repeated[0]:
+        log("request.quarantined", connection=request.connection, event_id=event_id, reason=reason)
+    return Taken(committed.repeated.count(False), committed.repeated[0], True)

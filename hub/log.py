@@ -1,0 +1,257 @@
+"""Log lines: one wide JSON line on stderr per unit of work, with nothing readable about a person or a secret.
+
+``log("delivery.attempted", connection="partner-a", outcome="delivered", total_ms=12.5)``: the event's name is
+a noun and a past tense, values are codes, ids and numbers. The last step masks the finished bytes, so that
+whatever slipped through the steps before is caught there.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from threading import Lock
+from typing import Any, BinaryIO, Literal, cast
+from uuid import UUID
+
+import orjson
+import structlog
+from structlog.tracebacks import extract
+
+from hub.clock import system_clock
+from hub.errors import HubError
+
+Log = Callable[..., None]
+Level = Literal["info", "warning", "error"]
+
+MASK = "***"
+#: Values of these keys, and of keys ending in ``_<one of these>``, are never written.
+SENSITIVE_KEYS = frozenset(
+    {
+        "address", "authorization", "body", "cccd", "cookie", "email", "name", "password", "phone", "secret",
+        "signature", "text", "title", "token",
+    }
+)  # fmt: skip
+#: A shorter one would blot out ordinary words.
+MIN_SECRET_LENGTH = 6
+
+# +84 or 0 and nine digits, bare or grouped by spaces or dots; or twelve digits, unless they end a UUID. Letters
+# beside the digits make them part of an id, a digit and a dot before them the fraction of a number.
+_PERSONAL = re.compile(
+    rb"(?<![0-9A-Za-z])(?<![0-9]\.)"
+    rb"(?:(?:\+?84|0)(?:[0-9]{9}|[ .]?[0-9]{2,3}[ .][0-9]{3}[ .][0-9]{3,4})|[0-9]{12})(?![0-9A-Za-z])"
+    rb"(?<![0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
+)
+# Tells in a fraction of a microsecond whether a line holds a run long enough for the expression above, which
+# takes ten: digits, spaces and dots become 0, everything else 1.
+_RUNS = bytes(0x30 if chr(byte) in "0123456789 ." else 0x31 for byte in range(256))
+_LONG_RUN = b"0" * 10
+#: A phone or citizen number kept as a number has at least this many digits.
+_LARGE = 10_000_000_000
+# C1 controls, Arabic letter mark, zero-width and bidi marks, line and paragraph separator, bidi isolates, BOM:
+# what a terminal or viewer would act upon. JSON has escaped the controls below 0x20 already.
+_UNSEEN = re.compile(rb"\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf|\x7f")
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """An entry of the catalogue: what a line says, and its fields besides at, level and event."""
+
+    says: str
+    fields: tuple[str, ...] = ()
+    level: Level = "info"
+
+
+#: Every line the shipped code writes; docs/reference/log-events.md lists them, and a test compares.
+LOG_EVENTS: dict[str, LogEvent] = {
+    "hub.started": LogEvent("The hub is ready.", ("version", "url", "store", "plugins", "connections")),
+    "hub.stopped": LogEvent("The hub has stopped; leases were given back.", ("reason", "took_ms", "released")),
+    "plugin.left_out": LogEvent("A plugin is broken and was left out.", ("plugin", "code", "why"), "error"),
+    "library.warned": LogEvent("A library logged a warning or worse.", ("logger", "said"), "warning"),
+    "line.unwritable": LogEvent("A log line could not be rendered.", ("of", "why"), "error"),
+}
+
+
+def log(event: str, **fields: Any) -> None:
+    """Writes one line. Never raises, except for an uncatalogued name in strict mode (tests)."""
+    known = LOG_EVENTS.get(event)
+    if known is None and _state.strict:
+        raise ValueError(f"log event {event!r} is not in LOG_EVENTS")
+    level = known.level if known else "info"
+    _state.logger.write(level, {"at": system_clock(), "level": level, "event": event, **fields})
+
+
+def bind(**fixed: Any) -> Log:
+    """``log`` with fields that every line of a part has in common."""
+
+    def bound(event: str, **fields: Any) -> None:
+        log(event, **{**fixed, **fields})
+
+    return bound
+
+
+def register_secret(value: str) -> None:
+    """From now on this value is masked wherever it occurs in a line; see ``MIN_SECRET_LENGTH``."""
+    value = value.removeprefix("whsec_")
+    if len(value) >= MIN_SECRET_LENGTH:
+        # As JSON writes it: a quote or backslash in a password is escaped in the line.
+        rendered = {*_state.secrets, orjson.dumps(value)[1:-1]}
+        # The longest first, so that a secret inside another does not leave the rest of it readable.
+        _state.secrets = tuple(sorted(rendered, key=len, reverse=True))
+
+
+def mask(data: bytes) -> bytes:
+    """``data`` without registered secrets, phone numbers and citizen numbers."""
+    for secret in _state.secrets:
+        if secret in data:
+            data = data.replace(secret, MASK.encode())
+    return _PERSONAL.sub(MASK.encode(), data) if _LONG_RUN in data.translate(_RUNS) else data
+
+
+def configure(stream: BinaryIO | None = None, *, strict: bool = False) -> None:
+    """Sets where lines go (stderr) and whether a name outside ``LOG_EVENTS`` is an error.
+
+    What libraries log through ``logging`` at WARNING or above becomes a line too, without its arguments.
+    """
+    _state.strict = strict
+    _state.logger = _wide(stream)
+    logging.basicConfig(handlers=[_FromLibraries()], level=logging.WARNING, force=True)
+
+
+# -- processors, in order --------------------------------------------------------------------------
+
+
+def _exception(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """``error=exc`` becomes kinds and frames, without local variables and without what it says.
+
+    The texts of strangers' exceptions quote values; ours carry ids only and are kept.
+    """
+    error = line.get("error")
+    if isinstance(error, BaseException):
+        line["error"] = type(error).__name__
+        if isinstance(error, HubError):
+            line["said"] = str(error)
+        elif isinstance(error, OSError) and error.strerror:
+            line["said"] = error.strerror
+        line["trace"] = [
+            {
+                "type": stack.exc_type,
+                "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in stack.frames],
+            }
+            for stack in extract(type(error), error, error.__traceback__, show_locals=False).stacks
+        ]
+    return line
+
+
+def _render(_: Any, __: str, line: MutableMapping[str, Any]) -> bytes:
+    try:
+        data = orjson.dumps(_without_sensitive(line), default=_plain, option=_OPTIONS)
+    except (TypeError, ValueError, RecursionError) as error:
+        failed = {"at": line["at"], "level": "error", "event": "line.unwritable", "of": str(line["event"])[:100]}
+        data = orjson.dumps({**failed, "why": type(error).__name__}, default=_plain, option=_OPTIONS)
+    if not data.isascii() or b"\x7f" in data:
+        data = _UNSEEN.sub(_escaped, data)
+    return mask(data)
+
+
+def _without_sensitive(fields: Mapping[Any, Any]) -> dict[Any, Any]:
+    # On the path of every attempt: most values are of the first kind, and looking a type up is one hash.
+    return {
+        key: MASK if _sensitive(key) else value if type(value) in _AS_IT_IS else _inside(value)
+        for key, value in fields.items()
+    }
+
+
+def _inside(value: Any) -> Any:
+    if isinstance(value, int | float):
+        return _number(value)
+    if isinstance(value, Mapping):
+        return _without_sensitive(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [each if type(each) in _AS_IT_IS else _inside(each) for each in value]
+    return value
+
+
+def _number(value: float) -> float | str:
+    """Masked before it is rendered, since stars in place of a bare number would not be JSON."""
+    if -_LARGE < value < _LARGE:
+        return round(value, 4) if type(value) is float else value
+    finite = value == value and abs(value) < 1e20
+    return MASK if finite and _PERSONAL.search(b"%d" % value) else value
+
+
+@lru_cache(maxsize=1024)
+def _sensitive(key: str) -> bool:
+    return str(key).lower().replace("-", "_").rpartition("_")[2] in SENSITIVE_KEYS
+
+
+def _plain(value: Any) -> str:
+    """What JSON has no word for: its kind alone, since a repr may hold anything."""
+    return f"<{len(value)} bytes>" if isinstance(value, bytes) else f"<{type(value).__name__}>"
+
+
+def _escaped(match: re.Match[bytes]) -> bytes:
+    return b"".join(b"\\u%04x" % ord(char) for char in match[0].decode())
+
+
+# -- where lines go --------------------------------------------------------------------------------
+
+
+class _WideLine(structlog.BoundLoggerBase):
+    """Hands a line through the processors as it is: structlog's own methods would copy it four times."""
+
+    def write(self, level: Level, line: MutableMapping[str, Any]) -> None:
+        done: Any = line
+        for processor in self._processors:
+            done = processor(self._logger, level, done)
+        self._logger.msg(done)
+
+
+class _Lines:
+    """Writes whole lines; a full disk or a closed pipe must not stop deliveries."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = Lock()
+
+    def msg(self, line: bytes) -> None:
+        try:
+            with self._lock:
+                self._stream.write(line + b"\n")
+                self._stream.flush()
+        except (OSError, ValueError):
+            # Nowhere is left to complain to.
+            return
+
+
+class _FromLibraries(logging.Handler):
+    """Lines of libraries, as their templates: the arguments may be anything."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        more = {"error": error} if error else {}
+        log("library.warned", logger=record.name, said=str(record.msg)[:300], **more)
+
+
+def _wide(stream: BinaryIO | None) -> _WideLine:
+    lines = _Lines(stream if stream is not None else sys.stderr.buffer)
+    wrapped = structlog.wrap_logger(lines, processors=[_exception, _render], wrapper_class=_WideLine)
+    return cast(_WideLine, wrapped.bind())
+
+
+class _State:
+    """What ``configure`` and ``register_secret`` set; one per process, as stderr is."""
+
+    def __init__(self) -> None:
+        self.strict = False
+        self.secrets: tuple[bytes, ...] = ()
+        self.logger = _wide(None)
+
+
+_AS_IT_IS = frozenset({str, bool, type(None), UUID, datetime})
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
+_state = _State()

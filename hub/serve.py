@@ -1,0 +1,80 @@
+"""A hub as a process: opens, listens, works until a signal, stops within its time."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+
+from aiohttp import web
+
+from hub import control
+from hub.app import HubApp
+from hub.errors import ConfigError
+from hub.log import log
+from hub.plugins import Registry
+from hub.settings import Configuration
+from hub.web import server
+
+
+async def serve_forever(
+    config: Configuration,
+    registry: Registry,
+    *,
+    with_token: bool = False,
+    on_ready: Callable[[HubApp, str], None] | None = None,
+) -> None:
+    """Runs until SIGTERM or SIGINT. ``on_ready`` gets the hub and its URL."""
+    hub = HubApp(config, registry)
+    await hub.open()
+    runners: list[web.AppRunner] = []
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    try:
+        http = config.hub.http
+        token = _token(hub, needed=with_token or not server.is_loopback(http.host))
+        runner = server.runner(server.build(hub, token))
+        await runner.setup()
+        runners.append(runner)
+        url = await _listen(runner, http.host, http.port)
+        runners.append(await control.serve(hub))
+        await hub.start()
+        log("hub.listening", url=url)
+        _say(url, token)
+        if on_ready is not None:
+            on_ready(hub, url)
+        await stop.wait()
+    finally:
+        for each in runners:
+            await each.cleanup()
+        await hub.stop()
+
+
+def _token(hub: HubApp, *, needed: bool) -> str:
+    ref = hub.config.hub.http.console_token
+    if ref is not None:
+        return hub.secret(ref)
+    return secrets.token_urlsafe(24) if needed else ""
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
+    site = web.TCPSite(runner, host, port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise ConfigError(
+            f"không mở được cổng {host}:{port} ({error.strerror}); đặt http.port khác hoặc dừng chương trình đang dùng"
+            f" / cannot listen on {host}:{port} ({error.strerror}); set another http.port or stop what uses it"
+        ) from None
+    bound = runner.addresses[0]
+    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{bound[1]}/"  # noqa: S104 - shown, not bound
+
+
+def _say(url: str, token: str) -> None:
+    """The one thing on stdout: where to look. A token is shown here and never logged."""
+    shown = f"{url}?token={token}" if token else url
+    print(f"Trang vận hành / console: {shown}", file=sys.stdout, flush=True)

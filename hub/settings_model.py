@@ -1,0 +1,367 @@
+"""What may stand in the configuration folder, each key with its default, limits and meaning.
+
+``hub.toml`` holds the hub itself and is overridden by ``UNIONHUB_*`` variables; ``connections/<name>.toml``
+one connection each; ``subscriptions.toml`` who is owed what. ``hub.settings.load`` reads the folder.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from hub.contract import SecretRef
+from hub.model import Priority
+from hub.routing import Subscription
+
+PREFIX = "UNIONHUB_"
+DELIMITER = "__"
+NAME = r"[a-z0-9-]{1,40}"
+_EVERY = re.compile(r"every ([1-9][0-9]{0,5})(s|m|h)", re.ASCII)
+_TYPE = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*(\.\*)?", re.ASCII)
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+Days = Annotated[int, Field(ge=1, le=3650)]
+
+
+class Section(BaseModel):
+    """A table of ``hub.toml``: unknown keys are refused, values do not change while the hub runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HttpSettings(Section):
+    """The web server: console, API and inbound requests."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        title="Địa chỉ mở cổng",
+        description="Address to listen on. Other than loopback, console and API ask for console_token.",
+    )
+    port: int = Field(default=8080, ge=0, le=65535, title="Cổng", description="TCP port; 0 takes a free one.")
+    max_body_bytes: int = Field(
+        default=1_048_576,
+        ge=1024,
+        le=104_857_600,
+        title="Cỡ lớn nhất của một yêu cầu (byte)",
+        description="Longest inbound body; a longer one is refused with 413 before it is read.",
+    )
+    body_deadline_s: Seconds = Field(
+        default=10, title="Thời hạn đọc yêu cầu (giây)", description="Time an inbound body may take to arrive."
+    )
+    console_token: SecretRef | None = Field(
+        default=None,
+        title="Mã vào trang vận hành",
+        description="Token for console and operator API; without one a token is made and printed where it is needed.",
+    )
+
+
+class WorkerSettings(Section):
+    """The loop that claims and sends deliveries."""
+
+    lease_s: Seconds = Field(
+        default=60,
+        title="Thời gian giữ việc (giây)",
+        description="How long a claimed delivery belongs to this process.",
+    )
+    claim_batch: int = Field(
+        default=200, ge=1, le=10_000, title="Số lượt gửi nhận mỗi lần", description="Deliveries claimed in one step."
+    )
+    attempt_deadline_s: Seconds = Field(
+        default=20,
+        title="Thời hạn một lần thử (giây)",
+        description="Time one attempt may take in all; shorter than lease_s.",
+    )
+    stop_within_s: Seconds = Field(
+        default=10, title="Thời hạn dừng (giây)", description="Time a graceful stop waits for attempts under way."
+    )
+
+    @model_validator(mode="after")
+    def _lease_outlives_attempt(self) -> WorkerSettings:
+        if self.attempt_deadline_s >= self.lease_s:
+            raise ValueError("attempt_deadline_s phải nhỏ hơn lease_s / attempt_deadline_s must be less than lease_s")
+        return self
+
+
+class RetrySettings(Section):
+    """When a delivery that failed is tried again."""
+
+    schedule_s: tuple[Seconds, ...] = Field(
+        default=(5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
+        min_length=1,
+        max_length=50,
+        title="Các khoảng chờ trước khi thử lại (giây)",
+        description="Pauses before the 2nd, 3rd, ... try; after the last one the delivery is dead.",
+    )
+    jitter: float = Field(
+        default=0.2,
+        ge=0,
+        le=0.5,
+        title="Độ lệch ngẫu nhiên",
+        description="Each pause is spread by up to this part of itself.",
+    )
+    retry_after_cap_s: Seconds = Field(
+        default=86400,
+        title="Giới hạn của Retry-After (giây)",
+        description="Longest pause a partner can ask for with Retry-After.",
+    )
+
+
+class BreakerSettings(Section):
+    """When a destination that keeps failing is left alone for a while."""
+
+    failures: int = Field(
+        default=10, ge=1, le=10_000, title="Số lỗi liên tiếp", description="Failures in a row that open the breaker."
+    )
+    first_s: Seconds = Field(
+        default=5, title="Lần ngắt đầu (giây)", description="First pause before one delivery is tried as a probe."
+    )
+    max_s: Seconds = Field(
+        default=3600, title="Lần ngắt dài nhất (giây)", description="Longest pause; each one doubles."
+    )
+
+    @model_validator(mode="after")
+    def _first_is_not_longest(self) -> BreakerSettings:
+        if self.first_s > self.max_s:
+            raise ValueError("first_s không được lớn hơn max_s / first_s must not be more than max_s")
+        return self
+
+
+class UnknownSettings(Section):
+    """Deliveries whose outcome nobody knows."""
+
+    unresolved_after_days: Days = Field(
+        default=7,
+        title="Số ngày chờ làm rõ",
+        description="After this many days an unknown delivery is dead (unresolved).",
+    )
+
+
+class RetentionSettings(Section):
+    """How long history is kept."""
+
+    days: Days = Field(
+        default=90,
+        title="Số ngày giữ lịch sử",
+        description="Settled events, deliveries and attempts are pruned after this.",
+    )
+
+
+class DedupeSettings(Section):
+    """How long a repeated message is recognised."""
+
+    keep_days: Days = Field(
+        default=7,
+        title="Số ngày nhớ khóa trùng",
+        description="Keys of incoming messages are kept so long; longer than any sender repeats itself.",
+    )
+
+
+class ReceiptSettings(Section):
+    """Receipts that came before the answer they belong to."""
+
+    park_days: Days = Field(
+        default=7,
+        title="Số ngày giữ báo nhận chưa khớp",
+        description="A receipt that matches nothing yet is kept so long.",
+    )
+
+
+class HubFile(Section):
+    """The tables and keys of ``hub.toml``."""
+
+    database_url: str = Field(
+        default="",
+        title="Cơ sở dữ liệu",
+        description='"" is the SQLite file var_dir/unionhub.db; else sqlite:///FILE, relative to the folder above.',
+    )
+    var_dir: str = Field(
+        default="var",
+        min_length=1,
+        title="Thư mục dữ liệu",
+        description="Folder for the database, keys and files of this installation, relative to the folder above.",
+    )
+    lang: Literal["vi", "en"] = Field(
+        default="vi", title="Ngôn ngữ", description="Language of texts for operators: vi or en."
+    )
+    source: str = Field(
+        default="//ldld.thainguyen.example",
+        pattern=r"^[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]{1,200}$",
+        title="Tên nguồn sự kiện",
+        description="URI base of the CloudEvents attribute source of events made here.",
+    )
+    http: HttpSettings = Field(
+        default_factory=HttpSettings, title="Máy chủ web", description="Console, API and inbound requests."
+    )
+    worker: WorkerSettings = Field(
+        default_factory=WorkerSettings, title="Bộ gửi", description="Claiming and sending deliveries."
+    )
+    retry: RetrySettings = Field(default_factory=RetrySettings, title="Thử lại", description="Pauses between tries.")
+    breaker: BreakerSettings = Field(
+        default_factory=BreakerSettings, title="Tạm ngắt", description="Leaving a failing destination alone."
+    )
+    unknown: UnknownSettings = Field(
+        default_factory=UnknownSettings, title="Không rõ kết quả", description="Deliveries of unknown outcome."
+    )
+    retention: RetentionSettings = Field(
+        default_factory=RetentionSettings, title="Lưu giữ", description="How long history is kept."
+    )
+    dedupe: DedupeSettings = Field(
+        default_factory=DedupeSettings, title="Chống trùng", description="Recognising repeated messages."
+    )
+    receipts: ReceiptSettings = Field(
+        default_factory=ReceiptSettings, title="Báo nhận", description="Receipts that came early."
+    )
+
+
+class HubSettings(HubFile, BaseSettings):
+    """``hub.toml`` with the environment over it: ``UNIONHUB_HTTP__PORT`` beats ``port`` in ``[http]``."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter=DELIMITER, case_sensitive=False
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The loader merges file and environment itself, so that each value's origin can be named.
+        return (init_settings,)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a source is pulled: a period, or a cron line in Asia/Ho_Chi_Minh. Exactly one is set."""
+
+    text: str
+    every: timedelta | None = None
+    cron: str | None = None
+
+
+def parse_schedule(text: str) -> Schedule:
+    """``every 30s`` (s, m, h) or a cron line of five fields with weekdays by name.
+
+    Raises: ValueError with a Vietnamese and an English sentence.
+    """
+    if match := _EVERY.fullmatch(text):
+        return Schedule(text, every=timedelta(seconds=int(match[1]) * _UNITS[match[2]]))
+    fields = text.split(" ")
+    if len(fields) != 5 or not all(fields):
+        raise ValueError(
+            'ghi "every 30s", "every 5m", "every 1h" hoặc năm trường cron như "30 6 * * mon-fri"'
+            ' / write "every 30s", "every 5m", "every 1h" or five cron fields such as "30 6 * * mon-fri"'
+        )
+    if re.search(r"[0-9]", fields[4]):
+        raise ValueError(
+            "trường thứ trong tuần ghi bằng tên (mon, tue, ... sun): cùng một chữ số, nơi này tính từ chủ nhật,"
+            " nơi khác tính từ thứ hai, nên 1-5 có thể thành thứ ba đến thứ bảy"
+            " / weekdays by name only (mon, tue, ... sun): programs count digits from different days, so that 1-5"
+            " may mean Tuesday to Saturday"
+        )
+    # At first use, because it loads the time zone database.
+    from apscheduler.triggers.cron import CronTrigger
+
+    try:
+        CronTrigger.from_crontab(text, timezone="Asia/Ho_Chi_Minh")
+    except ValueError:
+        raise ValueError(
+            'dòng cron không đúng; ví dụ đúng: "30 6 * * mon-fri" / not a cron line; for example "30 6 * * mon-fri"'
+        ) from None
+    return Schedule(text, cron=text)
+
+
+def _valid_schedule(text: str) -> str:
+    parse_schedule(text)
+    return text
+
+
+class ConnectionFile(Section):
+    """The keys of ``connections/<name>.toml``; the table ``[settings]`` belongs to the connector type."""
+
+    type: str = Field(title="Loại kết nối", description="Connector type, one of those `unionhub plugins` lists.")
+    enabled: bool = Field(default=True, title="Đang dùng", description="false: nothing is sent, pulled or received.")
+    schedule: Annotated[str, AfterValidator(_valid_schedule)] | None = Field(
+        default=None,
+        title="Lịch chạy",
+        description='When a source is pulled: "every 30s", "every 5m", "every 1h" or a cron line such as'
+        ' "30 6 * * mon-fri" (Vietnam time, weekdays by name).',
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, title="Cài đặt riêng", description="Settings of the connector type."
+    )
+
+
+def _valid_pattern(text: str) -> str:
+    if not _TYPE.fullmatch(text):
+        raise ValueError(
+            'ghi tên đầy đủ của loại sự kiện, hoặc dấu * sau dấu chấm cuối: "vn.congdoan.member.*"'
+            ' / write an event type in full, or * after its last dot: "vn.congdoan.member.*"'
+        )
+    return text
+
+
+class SubscriptionSettings(Section):
+    """One ``[[subscription]]``: which events are owed to whom, and how much of them."""
+
+    name: str = Field(pattern=rf"^{NAME}$", title="Tên", description="Name of this subscription, a-z 0-9 and -.")
+    types: tuple[Annotated[str, AfterValidator(_valid_pattern)], ...] = Field(
+        min_length=1,
+        title="Loại sự kiện",
+        description='Event types in full, or a wildcard after a dot: "vn.congdoan.member.*".',
+    )
+    to: str | None = Field(
+        default=None, title="Gửi tới", description='A connection, or "handler:<name>". Either this or to_each.'
+    )
+    to_each: dict[str, str] | None = Field(
+        default=None,
+        min_length=1,
+        title="Gửi tới từng người",
+        description="Each person of the event's audience: a table of channel = connection.",
+    )
+    fields: tuple[str, ...] = Field(
+        default=(), title="Trường được gửi thêm", description="Fields (dotted) that leave besides the type's thin ones."
+    )
+    ordered: bool = Field(
+        default=True, title="Giữ thứ tự", description="Deliveries of one ordering key go one after another."
+    )
+    priority: Literal["urgent", "normal", "bulk"] | None = Field(
+        default=None, title="Mức ưu tiên", description="Overrides the event's own priority: urgent, normal or bulk."
+    )
+    on_dead: Literal["continue", "hold"] = Field(
+        default="continue",
+        title="Khi lượt trước đã dừng gửi",
+        description="Whether followers of a dead delivery go on (continue) or wait for a person (hold).",
+    )
+    expires_after_s: int | None = Field(
+        default=None, ge=1, le=31_536_000, title="Quá hạn sau (giây)", description="Not sent any more after this time."
+    )
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> SubscriptionSettings:
+        if (self.to is None) == (self.to_each is None):
+            raise ValueError("ghi đúng một trong hai: to hoặc to_each / write exactly one of to and to_each")
+        return self
+
+    def routed(self) -> Subscription:
+        """The same as the router reads it."""
+        return Subscription(
+            name=self.name,
+            types=self.types,
+            to=self.to,
+            to_each=self.to_each or {},
+            fields=self.fields,
+            ordered=self.ordered,
+            on_dead=self.on_dead,
+            priority=None if self.priority is None else Priority[self.priority.upper()],
+            expires_after_s=self.expires_after_s,
+        )

@@ -1,0 +1,1 @@
+"""The ledger on disk: one Protocol, one engine per database."""

@@ -1,0 +1,301 @@
+"""What the core asks of a store, one sentence each, and the rows that pass through the seam.
+
+Rows are tuples or slotted records of int, str and bytes; instants are microseconds. Every method that
+writes answers only after its COMMIT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from hub.contract import Guard
+from hub.model import State
+from hub.sql import Statement
+
+EventRow = tuple[bytes, str, str, str | None, int, int, bytes, bytes | None, str, int]
+"""id, source, type, subject, occurred_at, received_at, correlation_id, batch_id, scope_id, key_hash"""
+
+ContentRow = tuple[bytes, str | None, int, bytes]
+"""event_id, sealed_for, quarantined, body"""
+
+DedupeRow = tuple[str, bytes, bytes, bytes, int]
+"""source, key, content_hash, event_id, keep_until"""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """A delivery as it is first owed; ``id`` is derived from (event, destination, recipient, generation)."""
+
+    id: bytes
+    event_id: bytes
+    destination: str
+    recipient: str
+    generation: int
+    batch_id: bytes | None
+    subscription: str
+    projection: bytes
+    purpose: str
+    priority: int
+    order_key: bytes | None
+    on_dead_hold: int
+    expires_at: int | None
+    created_at: int
+    due_at: int
+    scope_id: str
+    key_hash: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    id: bytes
+    event_id: bytes
+    audience: bytes
+    run_id: bytes
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRows:
+    """One draft, ready to be written."""
+
+    event: EventRow
+    content: ContentRow
+    dedupe: DedupeRow
+    deliveries: Sequence[QueueRow]
+    batch: BatchRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    id: bytes
+    connection: str
+    ref: str
+    state: str
+    reason: str
+    received_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A unit of work with everything sealed, routed and hashed: nothing left to think about."""
+
+    guards: Sequence[Guard] = ()
+    statements: Sequence[Statement] = ()
+    drafts: Sequence[DraftRows] = ()
+    deliveries: Sequence[QueueRow] = ()
+    receipts: Sequence[ReceiptRow] = ()
+    settlement: Settlement | None = None
+
+
+@dataclass(slots=True)
+class Job:
+    """A claimed delivery with its event: everything one try needs, read in the claim."""
+
+    id: bytes
+    event_id: bytes
+    destination: str
+    recipient: str
+    batch_id: bytes | None
+    subscription: str
+    projection: bytes
+    purpose: str
+    order_key: bytes | None
+    on_dead_hold: int
+    expires_at: int | None
+    tries: int
+    crashes: int
+    lease_no: int
+    body_sha256: bytes | None
+    created_at: int
+    due_at: int
+    event_source: str
+    event_type: str
+    subject: str | None
+    occurred_at: int
+    correlation_id: bytes
+    scope_id: str
+    sealed_for: str | None
+    content: bytes
+    breaker_open: bool = False
+    #: The instant this try was given on a paced destination, 0 where there is no limit.
+    send_at: int = 0
+    claimed_at: int = 0
+
+
+@dataclass(slots=True)
+class AttemptRow:
+    started_at: int
+    finished_at: int
+    outcome: str
+    reason: str
+    status: int | None = None
+    connect_us: int | None = None
+    first_byte_us: int | None = None
+    total_us: int | None = None
+    answer: bytes | None = None
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What becomes of a claimed delivery; fenced by ``lease_no``."""
+
+    id: bytes
+    lease_no: int
+    destination: str
+    connection: str
+    order_key: bytes | None
+    on_dead_hold: int
+    state: State
+    reason: str
+    due_us: int
+    spends_try: bool
+    attempt: AttemptRow | None
+    body_sha256: bytes | None = None
+    refs: tuple[str, ...] = ()
+    of_parts: int = 0
+    not_before_us: int = 0
+    not_before_for: Literal["destination", "connection"] = "destination"
+    pause: Literal["", "destination", "connection"] = ""
+    health: int = 0
+    #: Whether this was the one try that asks if the partner is back.
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    failures: int
+    first_s: float
+    max_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """``capacity``: free slots per destination of this process; others are not touched."""
+
+    now: int
+    owner: bytes
+    lease_until: int
+    limit: int
+    capacity: Mapping[str, int]
+    #: Whether one delivery that was in flight at a crash may be taken too; it runs alone.
+    suspect: bool
+
+
+@dataclass(slots=True)
+class Claim:
+    jobs: list[Job] = field(default_factory=list)
+    #: When something becomes due that could not be claimed now.
+    next_at: int = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationRow:
+    id: str
+    connection: str
+    spacing_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRow:
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    id: bytes
+    kind: str
+    object: str
+    slot: int
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReport:
+    """Per draft: the id of the event that stands, and whether it stood before."""
+
+    events: Sequence[tuple[bytes, bool]]
+
+
+Listing = Literal["events", "deliveries", "attempts", "receipts", "repairs", "connections", "runs", "batches"]
+
+
+class Store(Protocol):
+    """The ledger. One instance per process; every method may be called from the event loop only."""
+
+    async def open(self) -> None:
+        """Opens, migrates, checks the hub key's fingerprint and takes over what a dead process left."""
+
+    async def close(self) -> None:
+        """Commits what was submitted and closes."""
+
+    async def commit(self, unit: Unit) -> CommitReport:
+        """Writes one unit, or raises ``Conflict``, ``IdempotencyConflict`` or ``Busy`` and changes nothing."""
+
+    async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """Committed rows of one query."""
+
+    async def claim(self, request: ClaimRequest) -> Claim:
+        """Leases due deliveries, a few of each due destination, the longest unserved first."""
+
+    async def start(self, delivery_id: bytes, lease_no: int, body_sha256: bytes, guards: Sequence[Guard]) -> bool:
+        """Moves ``leased`` to ``sending`` with the guards; False when the lease is no longer ours."""
+
+    async def settle(self, settlements: Sequence[Settlement], now: int) -> list[bool]:
+        """Applies settlements with their attempts; False for each that came after its lease was lost."""
+
+    async def record_refs(self, connection: str, delivery_id: bytes, refs: Sequence[str], of_parts: int) -> None:
+        """Makes references durable while the try is running and matches parked receipts."""
+
+    async def take_over(self, boot: bytes, now: int) -> int:
+        """Frees every lease of another boot: ``leased`` to ``pending``, ``sending`` to ``unknown``."""
+
+    async def sweep(self, now: int) -> int:
+        """Settles what ran out: expiry, receipts that never came, unknowns nobody resolved."""
+
+    async def configure(self, connections: Sequence[ConnectionRow], destinations: Sequence[DestinationRow]) -> None:
+        """Makes the rows of configured connections and destinations; pauses those whose file is gone."""
+
+    async def keep_projections(self, projections: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+        """Stores projections by id and answers all that were ever used."""
+
+    async def subject_keys(self, subjects: Sequence[str]) -> dict[str, bytes]:
+        """Wrapped data keys of the subjects that have one."""
+
+    async def due_run(self, kind: str, object: str, slot: int, now: int) -> bool:
+        """Writes a due run, unique on (kind, object, slot); False when it is there already."""
+
+    async def claim_run(self, owner: bytes, now: int) -> RunRow | None:
+        """Takes the oldest due run."""
+
+    async def finish_run(self, run_id: bytes, state: str, reason: str, now: int) -> None:
+        """Ends a run; a failed one leaves the cursor where the last page put it."""
+
+    async def pause(self, kind: str, name: str, by: str | None, reason: str, now: int) -> bool:
+        """Pauses (or, with ``by`` None, resumes) a connection or destination; False when unknown."""
+
+    async def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Committed rows of one SQL text of the console's and command line's listings."""
+
+    async def replay(self, delivery_id: bytes, new_id: bytes, now: int) -> bytes | None:
+        """Owes a settled delivery once more as its next generation; None when it is not settled."""
+
+    async def resolve(self, delivery_id: bytes, verdict: str, reason: str, now: int) -> bool:
+        """A person's word on an ``unknown`` (or a held dead) delivery: delivered, failed or resend."""
+
+    async def open_repair(self, kind: str, object: str, detail: str, now: int) -> None:
+        """Opens one repair per (kind, object)."""
+
+    async def clear_repair(self, kind: str, object: str, now: int) -> None:
+        """Clears it; does nothing when there is none."""
+
+    async def ping(self) -> None:
+        """Commits an empty unit: raises ``Busy`` when the ledger cannot be written."""
+
+    async def hold(self, reason: str | None) -> None:
+        """Holds all sending for a reason, or releases it."""
+
+    async def held(self) -> str | None:
+        """Why nothing is sent, or None."""

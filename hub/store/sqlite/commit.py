@@ -1,0 +1,151 @@
+"""Ops of the writer thread that bring facts in: units of work, receipts, runs' pages."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from hub.contract import Guard
+from hub.errors import Conflict, IdempotencyConflict
+from hub.sql import Statement
+from hub.store.base import BatchRow, BreakerPolicy, CommitReport, DraftRows, QueueRow, ReceiptRow, Unit
+from hub.store.sqlite.settle import apply_receipt, settle_all
+from hub.store.sqlite.writer import Tx
+
+_EVENT = (
+    "INSERT INTO event (id, source, type, subject, occurred_at, received_at, correlation_id, batch_id, scope_id,"
+    " key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_CONTENT = "INSERT INTO content (event_id, sealed_for, quarantined, body) VALUES (?, ?, ?, ?)"
+_DEDUPE = (
+    "INSERT INTO dedupe (source, key, content_hash, event_id, keep_until) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (source, key) DO NOTHING"
+)
+_QUEUE_COLUMNS = (
+    "id, event_id, destination, recipient, generation, batch_id, subscription, projection, purpose, priority,"
+    " order_key, on_dead_hold, expires_at, created_at, due_at, scope_id, key_hash"
+)
+_QUEUE = (
+    f"INSERT INTO queue ({_QUEUE_COLUMNS}, state, reason, weight, tries, crashes, lease_no)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 1, 0, 0, 0)"
+)
+#: Whoever is unsettled on the key, an accepted one aside, goes first.
+_KEY_HELD = (
+    "SELECT 1 FROM queue WHERE order_key = ? AND destination = ? AND order_key IS NOT NULL"
+    " AND state <> 'accepted' LIMIT 1"
+)
+_DUE = "UPDATE destination SET next_due_at = ? WHERE id = ? AND next_due_at > ?"
+
+
+def commit_unit(tx: Tx, unit: Unit, breaker: BreakerPolicy) -> CommitReport:
+    run_guards(tx, unit.guards)
+    for statement in unit.statements:
+        _execute(tx, statement)
+    report = _drafts(tx, unit.drafts) if unit.drafts else CommitReport(())
+    if unit.deliveries:
+        enqueue(tx, unit.deliveries)
+    for receipt in unit.receipts:
+        take_receipt(tx, receipt)
+    settlement = unit.settlement
+    if settlement is not None:
+        at = settlement.attempt.finished_at if settlement.attempt else settlement.due_us
+        if not settle_all(tx, [settlement], at, breaker)[0]:
+            raise Conflict("the lease was lost", otherwise="late")
+    return report
+
+
+def run_guards(tx: Tx, guards: Sequence[Guard]) -> None:
+    for guard in guards:
+        try:
+            touched = _execute(tx, guard.statement)
+        except sqlite3.IntegrityError:
+            touched = -1
+        if touched != guard.rows:
+            raise Conflict(f"guard failed: {guard.otherwise}", otherwise=guard.otherwise)
+
+
+def _execute(tx: Tx, statement: Statement) -> int:
+    return int(tx.execute(statement.query.sqlite, statement.sqlite_parameters()).rowcount)
+
+
+def _drafts(tx: Tx, drafts: Sequence[DraftRows]) -> CommitReport:
+    fresh = drafts
+    events = [(d.event[0], False) for d in drafts]
+    new = tx.executemany(_DEDUPE, [d.dedupe for d in drafts]).rowcount
+    if new != len(drafts):
+        fresh = []
+        for i, draft in enumerate(drafts):
+            source, key, content_hash, event_id, _ = draft.dedupe
+            kept = tx.execute(
+                "SELECT event_id, content_hash FROM dedupe WHERE source = ? AND key = ?", (source, key)
+            ).fetchone()
+            known = kept[0] != event_id or tx.execute("SELECT 1 FROM event WHERE id = ?", (event_id,)).fetchone()
+            if not known:
+                fresh.append(draft)
+            elif kept[1] == content_hash:
+                events[i] = (kept[0], True)
+            else:
+                raise IdempotencyConflict
+    if not fresh:
+        return CommitReport(events)
+    tx.executemany(_EVENT, [d.event for d in fresh])
+    tx.executemany(_CONTENT, [d.content for d in fresh])
+    enqueue(tx, [row for d in fresh for row in d.deliveries])
+    for draft in fresh:
+        if draft.batch is not None:
+            _batch(tx, draft.batch)
+    return CommitReport(events)
+
+
+def _batch(tx: Tx, batch: BatchRow) -> None:
+    tx.execute(
+        "INSERT INTO batch (id, event_id, state, audience, created_at) VALUES (?, ?, 'freezing', ?, ?)",
+        (batch.id, batch.event_id, batch.audience, batch.created_at),
+    )
+    tx.execute(
+        "INSERT INTO run (id, kind, object, slot, state, due_at) VALUES (?, 'fan_out', ?, 0, 'due', ?)",
+        (batch.run_id, batch.id.hex(), batch.created_at),
+    )
+
+
+def enqueue(tx: Tx, rows: Sequence[QueueRow]) -> None:
+    """New deliveries: the head of each ordering key is pending, the rest wait behind it."""
+    if not rows:
+        return
+    values = []
+    heads: set[tuple[bytes, str]] = set()
+    due: dict[str, int] = {}
+    for r in rows:
+        state = "pending"
+        if r.order_key is not None:
+            key = (r.order_key, r.destination)
+            if key in heads or tx.execute(_KEY_HELD, key).fetchone():
+                state = "waiting"
+            heads.add(key)
+        if state == "pending" and r.due_at < due.get(r.destination, 2**62):
+            due[r.destination] = r.due_at
+        values.append(
+            (
+                r.id, r.event_id, r.destination, r.recipient, r.generation, r.batch_id, r.subscription, r.projection,
+                r.purpose, r.priority, r.order_key, r.on_dead_hold, r.expires_at, r.created_at, r.due_at, r.scope_id,
+                r.key_hash, state,
+            )
+        )  # fmt: skip
+        tx.count(r.destination, "open", 1)
+    tx.executemany(_QUEUE, values)
+    tx.executemany(_DUE, [(at, destination, at) for destination, at in due.items()])
+
+
+def take_receipt(tx: Tx, r: ReceiptRow) -> None:
+    """Keeps the receipt; parks it where its reference is not known yet."""
+    known = tx.execute(
+        "SELECT delivery_id FROM provider_ref WHERE connection = ? AND ref = ?", (r.connection, r.ref)
+    ).fetchone()
+    delivery_id = known[0] if known else None
+    kept = tx.execute(
+        "INSERT INTO receipt (id, connection, ref, state, reason, received_at, delivery_id)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        (r.id, r.connection, r.ref, r.state, r.reason, r.received_at, delivery_id),
+    ).rowcount
+    if kept and delivery_id is not None:
+        apply_receipt(tx, r.connection, r.ref, r.state, r.reason, r.received_at, delivery_id)

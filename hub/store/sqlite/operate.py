@@ -1,0 +1,217 @@
+"""Ops of the writer thread beside the hot path: take-over, sweeps, configuration, runs, a person's word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hub.model import State
+from hub.store.base import ConnectionRow, DestinationRow, QueueRow, RunRow
+from hub.store.sqlite.commit import enqueue
+from hub.store.sqlite.settle import NEVER, POISON, SECOND, finish_open, open_repair, pause, weigh_receipts
+from hub.store.sqlite.writer import Tx
+
+#: Rows one sweep may settle in one transaction.
+SWEEP = 500
+#: Until a fan-out that broke off is gone on with.
+FAN_OUT_PAUSE = 30 * SECOND
+
+
+def take_over(tx: Tx, boot: bytes, now: int, unresolved_after_s: float) -> int:
+    """Every lease of another boot: its process is dead, the file lock says so."""
+    rows = tx.execute(
+        "SELECT id, lease_no, destination, state, crashes FROM queue"
+        " WHERE state IN ('leased', 'sending') AND lease_owner <> ?",
+        (boot,),
+    ).fetchall()
+    for delivery_id, lease_no, destination, state, crashes in rows:
+        reason = "crashed_while_sending" if state == "sending" else "crashed"
+        tx.execute(
+            "INSERT INTO attempt (delivery_id, lease_no, destination, started_at, finished_at, outcome, reason)"
+            " VALUES (?, ?, ?, ?, ?, 'lost', ?)",
+            (delivery_id, lease_no, destination, now, now, reason),
+        )
+        if state == "sending":
+            due = now + int(unresolved_after_s * SECOND)
+            _free(tx, "unknown", reason, due, crashes + 1, delivery_id)
+            tx.count(destination, "open", -1)
+            tx.count(destination, "unknown", 1)
+            weigh_receipts(tx, delivery_id, now)
+        elif crashes + 1 >= POISON:
+            _free(tx, "pending", "", now, crashes + 1, delivery_id)
+            finish_open(tx, delivery_id, (State.PENDING,), State.DEAD, "poison", now)
+            open_repair(tx, "poison", delivery_id.hex(), "crashed the hub three times alone", now)
+        else:
+            _free(tx, "pending", reason, now, crashes + 1, delivery_id)
+    tx.execute("UPDATE run SET state = 'due', lease_owner = NULL WHERE state = 'running' AND lease_owner <> ?", (boot,))
+    return len(rows)
+
+
+def _free(tx: Tx, state: str, reason: str, due: int, crashes: int, delivery_id: bytes) -> None:
+    tx.execute(
+        "UPDATE queue SET state = ?, reason = ?, due_at = ?, crashes = ?, lease_owner = NULL, lease_until = NULL"
+        " WHERE id = ?",
+        (state, reason, due, crashes, delivery_id),
+    )
+
+
+def sweep(tx: Tx, now: int, unresolved_after_s: float) -> int:
+    """What ran out, whatever the state of its destination; at most ``SWEEP`` rows of each kind."""
+    expired = tx.execute(
+        "SELECT id FROM queue WHERE expires_at <= ? AND expires_at IS NOT NULL AND state IN ('waiting', 'pending')"
+        " LIMIT ?",
+        (now, SWEEP),
+    ).fetchall()
+    for (delivery_id,) in expired:
+        finish_open(tx, delivery_id, (State.WAITING, State.PENDING), State.DEAD, "expired", now)
+    timed = tx.execute(
+        "SELECT id, state, destination FROM queue WHERE state IN ('accepted', 'unknown') AND due_at <= ? LIMIT ?",
+        (now, SWEEP),
+    ).fetchall()
+    for delivery_id, state, destination in timed:
+        if state == "unknown":
+            finish_open(tx, delivery_id, (State.UNKNOWN,), State.DEAD, "unresolved", now)
+            continue
+        due = now + int(unresolved_after_s * SECOND)
+        tx.execute(
+            "UPDATE queue SET state = 'unknown', reason = 'no_receipt', due_at = ? WHERE id = ?", (due, delivery_id)
+        )
+        tx.count(destination, "accepted", -1)
+        tx.count(destination, "unknown", 1)
+    return len(expired) + len(timed)
+
+
+def configure(tx: Tx, connections: Sequence[ConnectionRow], destinations: Sequence[DestinationRow], now: int) -> None:
+    """Files own their rows: a name without a file is paused with a repair, nothing is deleted."""
+    for c in connections:
+        tx.execute(
+            "INSERT INTO connection (name, type, managed_by) VALUES (?, ?, 'file')"
+            " ON CONFLICT (name) DO UPDATE SET type = excluded.type",
+            (c.name, c.type),
+        )
+        tx.execute(
+            "UPDATE connection SET paused_by = NULL, paused_reason = '' WHERE name = ? AND paused_by = 'file'", (c.name,)
+        )
+        clear_repair(tx, "connection_file_gone", c.name, now)
+    for d in destinations:
+        tx.execute(
+            "INSERT INTO destination (id, connection, spacing_us) VALUES (?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET spacing_us = excluded.spacing_us",
+            (d.id, d.connection, d.spacing_us),
+        )
+        tx.execute(
+            "UPDATE destination SET paused_by = NULL, paused_reason = '' WHERE id = ? AND paused_by = 'file'", (d.id,)
+        )
+        clear_repair(tx, "destination_file_gone", d.id, now)
+    known = {c.name for c in connections}
+    for (name,) in tx.execute("SELECT name FROM connection WHERE managed_by = 'file' AND paused_by IS NULL").fetchall():
+        if name not in known:
+            tx.execute(
+                "UPDATE connection SET paused_by = 'file', paused_reason = 'file_gone' WHERE name = ?", (name,)
+            )
+            open_repair(tx, "connection_file_gone", name, "its configuration file is gone", now)
+    still = {d.id for d in destinations}
+    for name, owner in tx.execute("SELECT id, connection FROM destination WHERE paused_by IS NULL").fetchall():
+        if name not in still and owner in known:
+            pause(tx, "destination", name, "file", "file_gone", now)
+            open_repair(tx, "destination_file_gone", name, "its configuration is gone", now)
+    # Not held, not paused, but its next due time may date from before a stop: look again.
+    tx.execute(
+        "UPDATE destination SET next_due_at = coalesce((SELECT min(due_at) FROM queue q WHERE q.destination ="
+        " destination.id AND q.state = 'pending'), ?)",
+        (NEVER,),
+    )
+
+
+def keep_projections(tx: Tx, projections: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    tx.executemany(
+        "INSERT INTO projection (id, fields) VALUES (?, ?) ON CONFLICT (id) DO NOTHING", list(projections.items())
+    )
+    return dict(tx.execute("SELECT id, fields FROM projection").fetchall())
+
+
+def due_run(tx: Tx, run_id: bytes, kind: str, object: str, slot: int, now: int) -> bool:
+    """One run per slot; none beside an open run of the same object."""
+    return bool(
+        tx.execute(
+            "INSERT INTO run (id, kind, object, slot, state, due_at) SELECT ?, ?, ?, ?, 'due', ? WHERE NOT EXISTS"
+            " (SELECT 1 FROM run WHERE kind = ? AND object = ? AND state IN ('due', 'running'))"
+            " ON CONFLICT (kind, object, slot) DO NOTHING",
+            (run_id, kind, object, slot, now, kind, object),
+        ).rowcount
+    )
+
+
+def claim_run(tx: Tx, owner: bytes, now: int) -> RunRow | None:
+    row = tx.execute(
+        "UPDATE run SET state = 'running', lease_owner = ?, started_at = coalesce(started_at, ?) WHERE id ="
+        " (SELECT id FROM run WHERE state = 'due' AND due_at <= ? ORDER BY due_at LIMIT 1)"
+        " RETURNING id, kind, object, slot, cursor",
+        (owner, now, now),
+    ).fetchone()
+    return None if row is None else RunRow(*row)
+
+
+def finish_run(tx: Tx, run_id: bytes, state: str, reason: str, now: int) -> None:
+    """A failed fan-out is due again: no schedule would make another run for the rest of its recipients."""
+    again = tx.execute(
+        "UPDATE run SET state = 'due', reason = ?, due_at = ?, lease_owner = NULL WHERE id = ? AND kind = 'fan_out'"
+        " AND ? = 'failed' RETURNING object",
+        (reason, now + FAN_OUT_PAUSE, run_id, state),
+    ).fetchone()
+    if again is not None:
+        open_repair(tx, "fan_out_failed", again[0], reason, now)
+        return
+    done = tx.execute(
+        "UPDATE run SET state = ?, reason = ?, finished_at = ?, lease_owner = NULL WHERE id = ? RETURNING kind, object",
+        (state, reason, now, run_id),
+    ).fetchone()
+    if done is not None and done[0] == "fan_out":
+        clear_repair(tx, "fan_out_failed", done[1], now)
+
+
+def clear_repair(tx: Tx, kind: str, object: str, now: int) -> None:
+    tx.execute(
+        "UPDATE repair SET cleared_at = ? WHERE kind = ? AND object = ? AND cleared_at IS NULL", (now, kind, object)
+    )
+
+
+_REPLAYED = (
+    "SELECT id, event_id, destination, recipient, generation, batch_id, subscription, projection, purpose, priority,"
+    " order_key, on_dead_hold, NULL, created_at, 0, scope_id, key_hash FROM delivery WHERE id = ?"
+)
+
+
+def replay(tx: Tx, delivery_id: bytes, new_id: bytes, now: int) -> bytes | None:
+    """A new generation of a settled delivery, without the old expiry: a person asked for it."""
+    row = tx.execute(_REPLAYED, (delivery_id,)).fetchone()
+    if row is None:
+        return None
+    generation = tx.execute(
+        "SELECT max(generation) FROM (SELECT generation FROM delivery WHERE event_id = ?1 AND destination = ?2"
+        " AND recipient = ?3 UNION ALL SELECT generation FROM queue WHERE event_id = ?1 AND destination = ?2"
+        " AND recipient = ?3)",
+        (row[1], row[2], row[3]),
+    ).fetchone()[0]
+    fields = list(row)
+    fields[0], fields[4], fields[13], fields[14] = new_id, generation + 1, now, now
+    enqueue(tx, [QueueRow(*fields)])
+    return new_id
+
+
+def resolve(tx: Tx, delivery_id: bytes, verdict: str, reason: str, now: int) -> bool:
+    """delivered | failed end it; resend owes the same delivery again, on a person's word and past its expiry."""
+    sources = (State.UNKNOWN, State.DEAD)  # dead only while it holds its key
+    if verdict in ("delivered", "failed"):
+        target = State.DELIVERED if verdict == "delivered" else State.DEAD
+        return finish_open(tx, delivery_id, sources, target, "resolved:" + reason, now, by_person=True)
+    row = tx.execute("SELECT state, destination FROM queue WHERE id = ?", (delivery_id,)).fetchone()
+    if row is None or row[0] not in sources:
+        return False
+    tx.execute(
+        "UPDATE queue SET state = 'pending', reason = ?, due_at = ?, expires_at = NULL, crashes = 0 WHERE id = ?",
+        ("resolved:" + reason, now, delivery_id),
+    )
+    tx.execute("UPDATE destination SET next_due_at = ? WHERE id = ? AND next_due_at > ?", (now, row[1], now))
+    tx.count(row[1], row[0], -1)
+    tx.count(row[1], "open", 1)
+    return True

@@ -1,0 +1,311 @@
+"""Ops of the writer thread that end tries: settlements, receipts, take-over, sweeps, a person's word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hub.model import HOLDS_KEY, REVERSIBLE_DEATHS, State
+from hub.store.base import BreakerPolicy, Settlement
+from hub.store.sqlite.writer import Tx
+
+SECOND = 1_000_000
+NEVER = 2**62
+#: Crashes that a delivery may be part of: the first in company, then three alone.
+POISON = 4
+
+_COPIED = (
+    "id, event_id, destination, recipient, generation, batch_id, subscription, projection, purpose, priority, weight,"
+    " order_key, on_dead_hold, expires_at, crashes, lease_no, created_at, scope_id, key_hash"
+)
+_TO_HISTORY = (
+    f"INSERT INTO delivery ({_COPIED}, state, reason, tries, body_sha256, settled_at)"
+    f" SELECT {_COPIED}, ?, ?, tries + ?, coalesce(body_sha256, ?), ? FROM queue WHERE id = ? AND lease_no = ?"
+)
+_OURS = " AND lease_no = ? AND state IN ('leased', 'sending')"
+_BACK = (
+    "UPDATE queue SET state = ?, reason = ?, due_at = ?, tries = tries + ?, crashes = iif(?, 0, crashes),"
+    " lease_owner = NULL, lease_until = NULL, body_sha256 = coalesce(body_sha256, ?) WHERE id = ?" + _OURS
+)
+_ATTEMPT = (
+    "INSERT INTO attempt (delivery_id, lease_no, destination, started_at, finished_at, outcome, reason, status,"
+    " connect_us, first_byte_us, total_us, answer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_PROMOTE = (
+    "UPDATE queue SET state = 'pending', due_at = max(due_at, ?1) WHERE seq = (SELECT seq FROM queue"
+    " WHERE destination = ?2 AND order_key = ?3 AND order_key IS NOT NULL AND state = 'waiting' ORDER BY seq LIMIT 1)"
+    # An accepted one that became unknown holds the key again, beside the head that it let pass.
+    " AND NOT EXISTS (SELECT 1 FROM queue h WHERE h.destination = ?2 AND h.order_key = ?3 AND h.order_key IS NOT NULL"
+    " AND h.seq < queue.seq AND h.state <> 'accepted')"
+)
+_DUE = "UPDATE destination SET next_due_at = ? WHERE id = ? AND next_due_at > ?"
+_FINAL = (State.DELIVERED, State.DEAD, State.CANCELLED)
+
+
+def settle_all(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: BreakerPolicy) -> list[bool]:
+    """Applies a batch; the common case (all delivered, no follower) takes three statements."""
+    ok = [True] * len(settlements)
+    plain = [s for s in settlements if s.state is State.DELIVERED]
+    if plain:
+        moved = tx.executemany(
+            _TO_HISTORY + " AND state IN ('leased', 'sending')",
+            [(s.state, s.reason, 1, s.body_sha256, now, s.id, s.lease_no) for s in plain],
+        ).rowcount
+        if moved != len(plain):
+            plain = [s for s in {(s.id, s.lease_no): s for s in plain}.values() if _is_moved(tx, s)]
+        tx.executemany("DELETE FROM queue WHERE id = ?", [(s.id,) for s in plain])
+        _attempts(tx, plain)
+        for s in plain:
+            tx.count(s.destination, "open", -1)
+            tx.count(s.destination, "delivered", 1)
+            if s.order_key is not None:
+                promote(tx, s.destination, s.order_key, now)
+    done = {id(s) for s in plain}
+    for i, s in enumerate(settlements):
+        if id(s) not in done:
+            ok[i] = s.state is not State.DELIVERED and settle_one(tx, s, now)
+    _health(tx, [s for s, good in zip(settlements, ok, strict=True) if good], now, breaker)
+    return ok
+
+
+def _is_moved(tx: Tx, s: Settlement) -> bool:
+    """Whether this batch moved it: an attempt that is on record already was settled before."""
+    row = tx.execute(
+        "SELECT 1 FROM delivery d WHERE d.id = ? AND d.state = 'delivered' AND d.lease_no = ? AND NOT EXISTS"
+        " (SELECT 1 FROM attempt a WHERE a.delivery_id = d.id AND a.lease_no = d.lease_no)",
+        (s.id, s.lease_no),
+    ).fetchone()
+    return row is not None
+
+
+def settle_one(tx: Tx, s: Settlement, at: int) -> bool:
+    spent = int(s.spends_try)
+    if s.state in _FINAL and not _holds(s):
+        moved = tx.execute(
+            _TO_HISTORY + " AND state IN ('leased', 'sending')",
+            (s.state, s.reason, spent, s.body_sha256, at, s.id, s.lease_no),
+        ).rowcount
+        if not moved:
+            return False
+        tx.execute("DELETE FROM queue WHERE id = ?", (s.id,))
+    else:
+        due = NEVER if s.state is State.DEAD else s.due_us
+        tried = s.attempt is not None
+        moved = tx.execute(_BACK, (s.state, s.reason, due, spent, tried, s.body_sha256, s.id, s.lease_no)).rowcount
+        if not moved:
+            return False
+    _attempts(tx, [s])
+    if s.state is State.PENDING:
+        tx.execute(_DUE, (s.due_us, s.destination, s.due_us))
+    else:
+        tx.count(s.destination, "open", -1)
+        tx.count(s.destination, s.state, 1)
+    if s.order_key is not None and s.state not in HOLDS_KEY and not _holds(s):
+        promote(tx, s.destination, s.order_key, at)
+    if s.refs:
+        keep_refs(tx, s.connection, s.id, s.refs, s.of_parts or len(s.refs), at)
+    if s.state in (State.ACCEPTED, State.UNKNOWN):
+        weigh_receipts(tx, s.id, at)
+    if s.not_before_us:
+        which, name = ("connection", s.connection) if s.not_before_for == "connection" else ("id", s.destination)
+        tx.execute(
+            f"UPDATE destination SET not_before = max(not_before, ?) WHERE {which} = ?", (s.not_before_us, name)
+        )
+    if s.pause:
+        pause(tx, s.pause, s.destination if s.pause == "destination" else s.connection, "hub", s.reason, at)
+    return True
+
+
+def _holds(s: Settlement) -> bool:
+    """Whether it keeps its key although it is dead: the subscription wants a person to look first."""
+    return s.state is State.DEAD and bool(s.on_dead_hold) and s.order_key is not None
+
+
+def _attempts(tx: Tx, settlements: Iterable[Settlement]) -> None:
+    rows = []
+    for s in settlements:
+        a = s.attempt
+        if a is not None:
+            rows.append(
+                (s.id, s.lease_no, s.destination, a.started_at, a.finished_at, a.outcome, a.reason, a.status,
+                 a.connect_us, a.first_byte_us, a.total_us, a.answer)
+            )  # fmt: skip
+    if rows:
+        tx.executemany(_ATTEMPT, rows)
+
+
+def promote(tx: Tx, destination: str, order_key: bytes, now: int) -> None:
+    """The key is free: the next in line becomes pending."""
+    if tx.execute(_PROMOTE, (now, destination, order_key)).rowcount:
+        tx.execute(_DUE, (now, destination, now))
+
+
+def _health(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: BreakerPolicy) -> None:
+    """One word per destination and batch: any success closes its breaker, else failures add up.
+
+    While it is open only its probe counts: tries that were under way when it opened say nothing new.
+    """
+    good = {s.destination for s in settlements if s.health < 0}
+    bad: dict[str, int] = {}
+    probed: set[str] = set()
+    for s in settlements:
+        if s.destination in good:
+            continue
+        if s.health > 0:
+            bad[s.destination] = bad.get(s.destination, 0) + 1
+            if s.probe:
+                probed.add(s.destination)
+        elif s.probe:  # it was not asked after all: the next one may
+            tx.execute("UPDATE destination SET breaker_until = 0 WHERE id = ?", (s.destination,))
+    for destination in good:
+        row = tx.execute("SELECT failures FROM destination WHERE id = ? AND failures > 0", (destination,)).fetchone()
+        if row is None:
+            continue
+        tx.execute("UPDATE destination SET failures = 0, breaker_until = 0 WHERE id = ?", (destination,))
+        if row[0] >= breaker.failures:  # the outage is over: what was held is due now, in its order
+            _all_due(tx, destination, now)
+    for destination, count in bad.items():
+        row = tx.execute("SELECT failures FROM destination WHERE id = ?", (destination,)).fetchone()
+        if row is None or (row[0] >= breaker.failures and destination not in probed):
+            continue
+        failures = row[0] + 1 if row[0] >= breaker.failures else min(row[0] + count, breaker.failures)
+        tx.execute("UPDATE destination SET failures = ? WHERE id = ?", (failures, destination))
+        if failures >= breaker.failures:
+            wait = min(breaker.first_s * 2 ** min(failures - breaker.failures, 30), breaker.max_s)
+            tx.execute(
+                "UPDATE destination SET breaker_until = ? WHERE id = ?", (now + int(wait * SECOND), destination)
+            )
+
+
+def _all_due(tx: Tx, destination: str, now: int) -> None:
+    tx.execute(
+        "UPDATE queue SET due_at = ? WHERE destination = ? AND state = 'pending' AND due_at > ?",
+        (now, destination, now),
+    )
+    tx.execute(_DUE, (now, destination, now))
+
+
+def pause(tx: Tx, kind: str, name: str, by: str | None, reason: str, now: int) -> bool:
+    """Pauses or resumes; one row moves, never the deliveries behind it. The first pause keeps its reason."""
+    table, key = ("destination", "id") if kind == "destination" else ("connection", "name")
+    if by is None:
+        found = tx.execute(
+            f"UPDATE {table} SET paused_by = NULL, paused_reason = '' WHERE {key} = ?", (name,)
+        ).rowcount
+        return bool(found)
+    found = tx.execute(
+        f"UPDATE {table} SET paused_by = ?, paused_reason = ? WHERE {key} = ? AND paused_by IS NULL", (by, reason, name)
+    ).rowcount
+    if found and by == "hub":
+        open_repair(tx, f"{kind}_paused", name, reason, now)
+    return bool(found) or tx.execute(f"SELECT 1 FROM {table} WHERE {key} = ?", (name,)).fetchone() is not None
+
+
+def open_repair(tx: Tx, kind: str, object: str, detail: str, now: int) -> None:
+    tx.execute(
+        "INSERT INTO repair (kind, object, detail, opened_at) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (kind, object) WHERE cleared_at IS NULL DO NOTHING",
+        (kind, object, detail, now),
+    )
+
+
+# -- receipts --------------------------------------------------------------------------------------
+
+
+def keep_refs(tx: Tx, connection: str, delivery_id: bytes, refs: Sequence[str], of_parts: int, now: int) -> None:
+    """Stores references and applies the receipts that came before them."""
+    for ref in refs:
+        tx.execute(
+            "INSERT INTO provider_ref (connection, ref, delivery_id, of_parts, state, updated_at)"
+            " VALUES (?, ?, ?, ?, 'awaited', ?) ON CONFLICT (connection, ref) DO UPDATE SET"
+            " of_parts = max(of_parts, excluded.of_parts)",
+            (connection, ref, delivery_id, of_parts, now),
+        )
+        parked = tx.execute(
+            "SELECT id, state, reason FROM receipt WHERE connection = ? AND ref = ? AND delivery_id IS NULL"
+            " ORDER BY received_at",
+            (connection, ref),
+        ).fetchall()
+        for receipt_id, state, reason in parked:
+            tx.execute("UPDATE receipt SET delivery_id = ? WHERE id = ?", (delivery_id, receipt_id))
+            apply_receipt(tx, connection, ref, state, reason, now, delivery_id)
+
+
+def apply_receipt(
+    tx: Tx, connection: str, ref: str, state: str, reason: str, now: int, delivery_id: bytes
+) -> None:
+    """A part moves forward only: awaited to failed or delivered, failed to delivered, never back."""
+    if state == "interim":
+        return
+    moved = tx.execute(
+        "UPDATE provider_ref SET state = ?, reason = ?, updated_at = ? WHERE connection = ? AND ref = ?"
+        " AND (state = 'awaited' OR (state = 'failed' AND ? = 'delivered'))",
+        (state, reason, now, connection, ref, state),
+    ).rowcount
+    if moved:
+        weigh_receipts(tx, delivery_id, now)
+
+
+def weigh_receipts(tx: Tx, delivery_id: bytes, now: int) -> None:
+    """A delivery is as good as its worst part, once every part has reported."""
+    parts = tx.execute(
+        "SELECT state, reason, of_parts FROM provider_ref WHERE delivery_id = ?", (delivery_id,)
+    ).fetchall()
+    states = {state for state, _, _ in parts}
+    of_parts = max((n for _, _, n in parts), default=0)
+    if not parts or "awaited" in states:
+        return
+    if states == {"delivered"}:
+        if not of_parts or len(parts) < of_parts:
+            return  # parts that were never answered: receipts cannot prove them
+        verdict, reason = State.DELIVERED, ""
+    else:
+        verdict, reason = State.DEAD, "receipt:" + next(r for s, r, _ in parts if s == "failed")
+    ended = finish_open(tx, delivery_id, (State.ACCEPTED, State.UNKNOWN), verdict, reason, now)
+    if not ended and verdict is State.DELIVERED:
+        _revive(tx, delivery_id, now)
+
+
+def _revive(tx: Tx, delivery_id: bytes, now: int) -> None:
+    """A late receipt turns a death of waiting into a delivery; nothing leaves ``delivered``."""
+    held = tx.execute("SELECT reason FROM queue WHERE id = ? AND state = 'dead'", (delivery_id,)).fetchone()
+    if held is not None and held[0] in REVERSIBLE_DEATHS:
+        finish_open(tx, delivery_id, (State.DEAD,), State.DELIVERED, "late_receipt", now)
+    row = tx.execute(
+        "SELECT destination, reason FROM delivery WHERE id = ? AND state = 'dead'", (delivery_id,)
+    ).fetchone()
+    if row is not None and row[1] in REVERSIBLE_DEATHS:
+        tx.execute("UPDATE delivery SET state = 'delivered', reason = 'late_receipt' WHERE id = ?", (delivery_id,))
+        tx.count(row[0], "dead", -1)
+        tx.count(row[0], "delivered", 1)
+
+
+def finish_open(
+    tx: Tx,
+    delivery_id: bytes,
+    sources: tuple[State, ...],
+    verdict: State,
+    reason: str,
+    now: int,
+    *,
+    by_person: bool = False,
+) -> bool:
+    """Ends an unleased delivery that is in one of ``sources``; frees its key, unless a death has to hold it."""
+    row = tx.execute(
+        "SELECT state, destination, order_key, lease_no, on_dead_hold FROM queue WHERE id = ?", (delivery_id,)
+    ).fetchone()
+    if row is None or row[0] not in sources:
+        return False
+    state, destination, order_key, lease_no, on_dead_hold = row
+    tx.count(destination, "open" if state in ("waiting", "pending") else state, -1)
+    tx.count(destination, verdict, 1)
+    had_key = order_key is not None and state not in ("waiting", "accepted")
+    if had_key and on_dead_hold and verdict is State.DEAD and not by_person:
+        tx.execute(
+            "UPDATE queue SET state = 'dead', reason = ?, due_at = ? WHERE id = ?", (reason, NEVER, delivery_id)
+        )
+        return True
+    tx.execute(_TO_HISTORY, (verdict, reason, 0, None, now, delivery_id, lease_no))
+    tx.execute("DELETE FROM queue WHERE id = ?", (delivery_id,))
+    if had_key:
+        promote(tx, destination, order_key, now)
+    return True

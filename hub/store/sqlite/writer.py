@@ -1,0 +1,228 @@
+"""The one writer of an SQLite ledger: a thread that commits many callers' units as one group.
+
+A caller is answered only after the group's COMMIT. A unit that fails inside its savepoint fails alone; if
+the whole transaction is gone or COMMIT fails, every unit of the group is run again alone, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from hub.errors import Busy
+from hub.log import log
+
+#: Units in one group at most: bounds the wait of the first one.
+GROUP = 256
+
+Op = Callable[["Tx"], Any]
+Job = tuple[Op, "asyncio.Future[Any]"]
+
+
+class Tx:
+    """What a unit sees of the open transaction. ``tally`` is folded into the counters before COMMIT."""
+
+    __slots__ = ("execute", "executemany", "tally")
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        cursor = db.cursor()
+        self.execute = cursor.execute
+        self.executemany = cursor.executemany
+        self.tally: dict[tuple[str, str], int] = {}
+
+    def count(self, destination: str, state: str, delta: int) -> None:
+        key = (destination, state)
+        self.tally[key] = self.tally.get(key, 0) + delta
+
+
+class Writer:
+    """Runs units on its own thread and connection; ``submit`` is called on the event loop."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], after_commit: Callable[[], None]) -> None:
+        self._connect = connect
+        self._after_commit = after_commit
+        self._jobs: deque[Job] = deque()
+        self._wake = threading.Semaphore(0)
+        self._asleep = True
+        self._closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._opened: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._opened = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+        await self._opened
+
+    async def submit(self, op: Op) -> Any:
+        """Runs ``op`` inside a transaction and answers after its COMMIT."""
+        assert self._loop is not None
+        if self._closing:
+            raise Busy("the ledger is closing; nothing was stored")
+        future = self._loop.create_future()
+        self._jobs.append((op, future))
+        if self._asleep:
+            self._asleep = False
+            self._wake.release()
+        return await future
+
+    async def close(self) -> None:
+        """Commits what was submitted, then ends the thread."""
+        if self._thread is None or self._closing:
+            return
+        self._closing = True
+        self._wake.release()
+        await asyncio.to_thread(self._thread.join)
+
+    # -- on the writer's thread ------------------------------------------------------------------
+
+    def _run(self) -> None:
+        assert self._loop is not None and self._opened is not None
+        try:
+            db = self._connect()
+        except BaseException as error:  # told to the caller of start(), who must not wait for ever
+            self._loop.call_soon_threadsafe(self._opened.set_exception, error)
+            return
+        self._loop.call_soon_threadsafe(self._opened.set_result, None)
+        jobs = self._jobs
+        while True:
+            if not jobs:
+                if self._closing:
+                    break
+                self._asleep = True
+                if not jobs:  # nobody appended between the look and the flag
+                    self._wake.acquire()
+                self._asleep = False
+                continue
+            group = [jobs.popleft() for _ in range(min(len(jobs), GROUP))]
+            self._answer(self._group(db, group))
+        db.close()
+
+    def _group(self, db: sqlite3.Connection, group: list[Job]) -> list[tuple[asyncio.Future[Any], Any]]:
+        try:
+            _begin(db)
+        except Exception as error:  # nothing ran: everybody hears the same, at once
+            return _all_told(group, error)
+        try:
+            results = self._transaction(db, group)
+        except Exception as error:  # the group is gone; each unit gets one more chance alone
+            _rollback(db)
+            results = _all_told(group, error) if len(group) == 1 else self._one_by_one(db, group)
+        try:
+            self._after_commit()
+        except Exception as error:  # what is committed is committed: its callers must hear of it
+            log("ledger.marker_not_written", error=type(error).__name__)
+        return results
+
+    def _one_by_one(self, db: sqlite3.Connection, group: list[Job]) -> list[tuple[asyncio.Future[Any], Any]]:
+        results: list[tuple[asyncio.Future[Any], Any]] = []
+        for i, job in enumerate(group):
+            try:
+                _begin(db)
+            except Exception as error:  # somebody else holds the file: the rest need not wait for it one by one
+                return results + _all_told(group[i:], error)
+            try:
+                results += self._transaction(db, [job])
+            except Exception as error:
+                _rollback(db)
+                results.append((job[1], _told(error)))
+        return results
+
+    def _transaction(self, db: sqlite3.Connection, group: list[Job]) -> list[tuple[asyncio.Future[Any], Any]]:
+        results: list[tuple[asyncio.Future[Any], Any]] = []
+        tx = Tx(db)
+        alone = len(group) == 1
+        for op, future in group:
+            before = dict(tx.tally)
+            if not alone:
+                tx.execute("SAVEPOINT unit")
+            try:
+                result = op(tx)
+            except Exception as error:
+                if alone or not db.in_transaction:
+                    raise
+                tx.execute("ROLLBACK TO unit")
+                tx.tally = before
+                result = _told(error)
+            if not alone:
+                tx.execute("RELEASE unit")
+            results.append((future, result))
+        if tx.tally:
+            tx.executemany(
+                "INSERT INTO tally (destination, state, count) VALUES (?, ?, ?)"
+                " ON CONFLICT (destination, state) DO UPDATE SET count = count + excluded.count",
+                [(d, s, n) for (d, s), n in tx.tally.items() if n],
+            )
+        tx.execute("UPDATE ledger SET sequence = sequence + 1")
+        db.execute("COMMIT")
+        return results
+
+    def _answer(self, results: list[tuple[asyncio.Future[Any], Any]]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(_resolve, results)
+
+
+class _Failed:
+    """An error on its way back to the caller of one unit."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _all_told(group: list[Job], error: BaseException) -> list[tuple[asyncio.Future[Any], Any]]:
+    return [(future, _told(error)) for _, future in group]
+
+
+def _told(error: BaseException) -> _Failed:
+    """Storage trouble becomes ``Busy``: the caller may try again, and no SQL or value reaches its answer.
+
+    Wrong SQL is not trouble of the storage: trying again would not help.
+    """
+    if isinstance(error, StopIteration):  # a future refuses it, and its group would never be answered
+        return _Failed(RuntimeError("a unit of work ended in StopIteration"))
+    if isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_ERROR:
+        busy = Busy(f"the ledger cannot be written now ({getattr(error, 'sqlite_errorname', 'SQLITE_ERROR')})")
+        busy.__cause__ = error
+        return _Failed(busy)
+    return _Failed(error)
+
+
+def _resolve(results: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in results:
+        if future.done():  # its caller was cancelled; the unit is committed all the same
+            continue
+        if isinstance(result, _Failed):
+            future.set_exception(result.error)
+        else:
+            future.set_result(result)
+
+
+def _rollback(db: sqlite3.Connection) -> None:
+    if db.in_transaction:
+        with suppress(sqlite3.Error):  # SQLite itself may have rolled back meanwhile
+            db.execute("ROLLBACK")
+
+
+def _begin(db: sqlite3.Connection, deadline_s: float = 5.0) -> None:
+    """BEGIN IMMEDIATE, tried again while another connection writes (a backup, a checkpoint)."""
+    until = time.monotonic() + deadline_s
+    while True:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+
+
+

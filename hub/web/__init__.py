@@ -1,0 +1,1 @@
+"""The edges that speak HTTP: inbound requests, health, metrics, the operator's API and console."""

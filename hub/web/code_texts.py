@@ -1,0 +1,284 @@
+"""Words for the codes of the ledger: states, outcomes, reasons, repairs. Vietnamese first, English beside it.
+
+A code without words here is shown as the code; a newer plugin may bring codes this page has not met.
+"""
+
+from __future__ import annotations
+
+Pair = tuple[str, str]
+
+STATES: dict[str, Pair] = {
+    "waiting": ("chờ lượt trước", "waiting for the one before"),
+    "pending": ("chờ gửi", "waiting to be sent"),
+    "leased": ("đã nhận việc", "taken by a worker"),
+    "sending": ("đang gửi", "being sent"),
+    "accepted": ("bên nhận đã tiếp nhận", "accepted by the receiver"),
+    "delivered": ("đã tới nơi", "delivered"),
+    "dead": ("đã dừng gửi", "given up"),
+    "unknown": ("không rõ kết quả", "outcome unknown"),
+    "cancelled": ("đã hủy", "cancelled"),
+    "open": ("đang chờ hoặc đang gửi", "waiting or being sent"),
+}
+#: Where addresses are phones, people say it otherwise.
+STATES_BY_CHANNEL: dict[tuple[str, str], Pair] = {
+    ("phone", "accepted"): ("nhà mạng đã nhận", "accepted by the carrier"),
+    ("phone", "delivered"): ("đã tới máy", "arrived on the phone"),
+}
+
+CONNECTION_STATES: dict[str, Pair] = {
+    "open": ("đang chạy", "running"),
+    "paused": ("tạm dừng", "paused"),
+    "breaker_open": ("tạm ngắt do lỗi liên tiếp", "left alone after repeated failures"),
+    "waiting_until": ("chờ theo yêu cầu của bên nhận", "waiting as the receiver asked"),
+    "not_opened": ("không mở được", "could not be opened"),
+}
+
+OUTCOMES: dict[str, Pair] = {
+    "delivered": ("đã tới nơi", "delivered"),
+    "accepted": ("bên nhận đã tiếp nhận", "accepted"),
+    "retry_later": ("chưa được, sẽ thử lại", "not now, to be tried again"),
+    "ambiguous": ("không có trả lời, có thể đã tới", "no answer, it may have arrived"),
+    "refused": ("bên nhận từ chối", "refused"),
+    "unknown": ("không rõ kết quả", "outcome unknown"),
+    "lost": ("bị ngắt giữa chừng", "cut off half-way"),
+}
+
+RECEIPTS: dict[str, Pair] = {
+    "awaited": ("đang đợi báo nhận", "receipt awaited"),
+    "delivered": ("đã tới nơi", "delivered"),
+    "failed": ("không tới nơi", "failed"),
+    "interim": ("đang trên đường", "on its way"),
+}
+
+RUNS: dict[str, Pair] = {
+    "due": ("đến hạn", "due"),
+    "running": ("đang chạy", "running"),
+    "done": ("xong", "done"),
+    "failed": ("không xong", "failed"),
+}
+
+REASONS: dict[str, Pair] = {
+    # the hub's own
+    "expired": ("quá hạn", "expired"),
+    "unresolved": ("không rõ kết quả quá lâu, không ai xử lý", "unknown for too long, nobody resolved it"),
+    "no_receipt": ("không có báo nhận trong thời hạn", "no receipt in its time"),
+    "late_receipt": ("báo nhận đến muộn", "a late receipt"),
+    "poison": ("làm hệ thống dừng đột ngột nhiều lần", "crashed the hub again and again"),
+    "crashed": ("hệ thống dừng đột ngột trước khi gửi", "the hub crashed before sending"),
+    "crashed_while_sending": ("hệ thống dừng đột ngột khi đang gửi", "the hub crashed while sending"),
+    "stopped": ("hệ thống dừng theo lệnh", "the hub was stopped"),
+    "stopped_while_sending": ("hệ thống dừng theo lệnh khi đang gửi", "the hub was stopped while sending"),
+    "grant_ended": ("không còn quyền xem trường dữ liệu", "the field grant has ended"),
+    "erased": ("dữ liệu của người này đã được xóa", "this person's data was erased"),
+    "no_address": ("không có địa chỉ nhận", "no address"),
+    "body_changed": ("nội dung khác với lần thử đầu", "the body differs from the first try"),
+    "no_such_destination": ("cấu hình không còn điểm đến này", "this destination is no longer configured"),
+    "lease_lost": ("lượt nhận việc đã hết hạn", "the lease was lost"),
+    "lease_too_old": ("chờ quá lâu sau khi nhận việc", "waited too long after it was claimed"),
+    "plugin_error": ("phần mở rộng báo lỗi", "the plugin raised an error"),
+    "conflict": ("dữ liệu vừa được thay đổi", "the data was being changed"),
+    "busy": ("sổ cái đang bận", "the ledger was busy"),
+    "file_gone": ("tệp cấu hình không còn dùng được", "its configuration file is gone"),
+    # the wire
+    "deadline": ("hết thời gian của lần thử", "the try ran out of time"),
+    "timeout": ("bên nhận không trả lời kịp", "no answer in time"),
+    "connect_timeout": ("không nối được trong thời hạn", "no connection in time"),
+    "too_slow": ("trả lời quá chậm", "the answer came too slowly"),
+    "dns": ("không tìm thấy tên máy chủ", "the host name was not found"),
+    "tls": ("lỗi chứng thư TLS", "TLS failed"),
+    "tls_failed": ("lỗi chứng thư TLS", "TLS failed"),
+    "connect": ("không nối được tới bên nhận", "could not connect"),
+    "connection_refused": ("bên nhận từ chối kết nối", "the connection was refused"),
+    "blocked_address": ("địa chỉ không được phép nối tới", "the address is not allowed"),
+    "url": ("địa chỉ không đúng", "the URL is wrong"),
+    "bad_answer": ("trả lời không đúng giao thức", "the answer broke the protocol"),
+    "disconnected": ("mất kết nối khi đang trao đổi", "the connection was lost"),
+    "gone": ("bên nhận báo không nhận nữa (HTTP 410)", "the receiver wants nothing more (HTTP 410)"),
+    "login_refused": ("bị từ chối đăng nhập", "the login was refused"),
+    "auth_failed": ("sai tên hoặc mật khẩu", "wrong name or password"),
+    "no_answer": ("không có trả lời", "no answer came"),
+    "not_bound": ("chưa có phiên với bên nhận", "no session with the receiver"),
+    "no_connection": ("không nối được tới bên nhận", "could not connect"),
+    "paced": ("giữ đúng tốc độ đã thỏa thuận", "kept to the agreed pace"),
+    "throttled": ("bên nhận yêu cầu gửi chậm lại", "the receiver asked to slow down"),
+    # people and addresses
+    "left_the_union": ("đã thôi là đoàn viên", "has left the union"),
+    "same_recipient": ("người này đã được gửi trong cùng đợt", "already sent to this person in the same batch"),
+    "address_invalid": ("địa chỉ nhận không hợp lệ", "the address is not valid"),
+    "number_invalid": ("số nhận không hợp lệ", "the number is not valid"),
+    "text_missing": ("không có nội dung", "there is no text"),
+    "sms_too_long": ("nội dung quá dài", "the text is too long"),
+    "partly_sent": ("mới gửi được một phần", "only partly sent"),
+    "password_refused": ("sai mật khẩu", "wrong password"),
+    "system_id_refused": ("sai mã hệ thống", "wrong system id"),
+    "sender_refused": ("tên gửi bị từ chối", "the sender name was refused"),
+    "carrier_system_error": ("lỗi hệ thống của nhà mạng", "the carrier's system failed"),
+    "carrier_queue_full": ("nhà mạng đang quá tải", "the carrier's queue is full"),
+    "undeliverable": ("không chuyển được tới máy", "could not be delivered to the phone"),
+    "expired_at_carrier": ("quá hạn ở nhà mạng", "expired at the carrier"),
+    "rejected_by_carrier": ("nhà mạng từ chối", "rejected by the carrier"),
+    "deleted_at_carrier": ("bị xóa ở nhà mạng", "deleted at the carrier"),
+    # documents
+    "event_type_not_sendable": ("loại sự kiện này không gửi được tới đây", "this event type cannot be sent here"),
+    "document_unknown": ("không có văn bản này", "no such document"),
+    "document_id_missing": ("thiếu mã văn bản", "the document id is missing"),
+    "packet_refused": ("trục từ chối gói tin", "the axis refused the packet"),
+    "packet_too_large": ("gói tin quá lớn", "the packet is too large"),
+    "packet_not_to_standard": ("gói tin không đúng quy chuẩn", "the packet is not to the standard"),
+    "receiver_unknown": ("không có nơi nhận này", "no such receiver"),
+    "receiver_locked": ("nơi nhận đang bị khóa", "the receiver is locked"),
+    "sender_not_registered": ("nơi gửi chưa đăng ký", "the sender is not registered"),
+    "axis_throttled": ("trục yêu cầu gửi chậm lại", "the axis asked to slow down"),
+    "axis_error": ("lỗi của trục", "the axis failed"),
+    # why all sending is held
+    "no_marker": ("sổ cái không có tệp đánh dấu đi kèm", "the ledger has no marker file beside it"),
+    "another_identity": (
+        "sổ cái được chép từ máy hoặc ổ đĩa khác",
+        "the ledger was copied from another machine or disk",
+    ),
+    "behind_marker": ("sổ cái cũ hơn lần ghi cuối (đã phục hồi)", "the ledger is older than its last write (restored)"),
+}
+
+#: Prefix of a reason -> words with ``{rest}``; what follows the colon is a reason of its own or a person's words.
+PREFIXES: dict[str, Pair] = {
+    "tries_spent": ("đã thử hết số lần, lần cuối: {rest}", "all tries spent, the last: {rest}"),
+    "receipt": ("theo báo nhận: {rest}", "by its receipt: {rest}"),
+    "resolved": ("người vận hành xử lý: {rest}", "resolved by a person: {rest}"),
+}
+HTTP_STATUS: Pair = ("bên nhận trả lời HTTP {status}", "the receiver answered HTTP {status}")
+
+#: kind, or kind.reason where a reason needs other words -> what happened, why, what to do now.
+REPAIRS: dict[str, tuple[Pair, Pair, Pair]] = {
+    "destination_paused": (
+        ("Đã tạm dừng gửi tới {object}.", "Sending to {object} is paused."),
+        ("{reason}. Các lượt gửi được giữ lại, chưa lượt nào mất.", "{reason}. Deliveries are kept, none is lost."),
+        (
+            "Sửa nguyên nhân cùng bên nhận, rồi cho chạy tiếp bằng lệnh bên dưới.",
+            "Mend the cause together with the receiver, then resume with the command below.",
+        ),
+    ),
+    "destination_paused.gone": (
+        ("Đã tạm dừng gửi tới {object}.", "Sending to {object} is paused."),
+        (
+            "{reason}. Các lượt gửi được giữ lại, chưa lượt nào mất.",
+            "{reason}. Deliveries are kept, none is lost.",
+        ),
+        (
+            "Hỏi đơn vị đối tác còn nhận không. Còn nhận: sửa địa chỉ nhận trong tệp kết nối rồi cho chạy tiếp. "
+            "Không nhận nữa: bỏ đăng ký nhận trong subscriptions.toml.",
+            "Ask the partner whether they still want it. If so: correct the address in the connection's file and "
+            "resume. If not: remove the subscription from subscriptions.toml.",
+        ),
+    ),
+    "connection_paused": (
+        ("Đã tạm dừng kết nối {object}.", "Connection {object} is paused."),
+        (
+            "{reason}. Các lượt gửi được giữ lại, chưa lượt nào mất, không lượt nào gửi hai lần.",
+            "{reason}. Deliveries are kept, none is lost and none is sent twice.",
+        ),
+        (
+            "Sửa nguyên nhân, thử kết nối, rồi cho chạy tiếp bằng lệnh bên dưới.",
+            "Mend the cause, check the connection, then resume with the command below.",
+        ),
+    ),
+    "connection_paused.login_refused": (
+        ("Đã tạm dừng kết nối {object}.", "Connection {object} is paused."),
+        (
+            "{reason}. Các lượt gửi được giữ lại, chưa lượt nào mất, không lượt nào gửi hai lần.",
+            "{reason}. Deliveries are kept, none is lost and none is sent twice.",
+        ),
+        (
+            "Kiểm tra tên đăng nhập và mật khẩu trong tệp bí mật của kết nối, thử kết nối, rồi cho chạy tiếp.",
+            "Check login name and password in the connection's secret file, check the connection, then resume.",
+        ),
+    ),
+    "login_refused": (
+        ("Không đăng nhập được ở kết nối {object}.", "Connection {object} cannot log in."),
+        (
+            "Bên kia từ chối tên hoặc mật khẩu. Chưa dữ liệu nào mất.",
+            "The other side refused name or password. Nothing is lost.",
+        ),
+        (
+            "Kiểm tra tên đăng nhập và mật khẩu trong tệp bí mật của kết nối, rồi thử kết nối. "
+            "Việc này tự khép lại khi đăng nhập được.",
+            "Check login name and password in the connection's secret file, then check the connection. "
+            "This closes by itself once the login works.",
+        ),
+    ),
+    "not_understood": (
+        ("Có yêu cầu đến qua {object} chưa đọc được.", "A request through {object} could not be read."),
+        (
+            "Chữ ký đúng nhưng nội dung khác với thỏa thuận. Yêu cầu đã được giữ nguyên, chưa mất gì.",
+            "It is signed as agreed, but its content is not. The request is kept as it came, nothing is lost.",
+        ),
+        (
+            "Hỏi bên gửi có vừa đổi mẫu dữ liệu không; chuyển mã sự kiện bên dưới cho người phụ trách phần mở rộng.",
+            "Ask the sender whether their format changed; give the event's id below to whoever keeps the plugin.",
+        ),
+    ),
+    "poison": (
+        ("Một lượt gửi làm hệ thống dừng đột ngột nhiều lần.", "One delivery crashed the hub again and again."),
+        (
+            "Lượt này đã được tách riêng và dừng gửi; các lượt khác vẫn chạy.",
+            "It was set apart and given up; the others go on.",
+        ),
+        (
+            "Mở lượt gửi, chuyển mã cho người phụ trách phần mở rộng. Khi đã sửa, gửi lại bằng lệnh bên dưới.",
+            "Open the delivery and give its id to whoever keeps the plugin. Once mended, replay it with the command.",
+        ),
+    ),
+    "connection_file_gone": (
+        ("Kết nối {object} đã tạm dừng.", "Connection {object} is paused."),
+        (
+            "Cấu hình không còn kết nối này: tệp bị xóa, đổi tên, bị tắt, hoặc phần mở rộng không mở được. "
+            "Không có gì bị xóa.",
+            "The configuration no longer has it: its file was removed, renamed or disabled, or the plugin could not "
+            "open it. Nothing was deleted.",
+        ),
+        (
+            "Nếu vẫn cần: đặt lại tệp trong connections/ rồi khởi động lại; việc này tự khép lại.",
+            "If it is still needed: put the file back into connections/ and restart; this closes by itself.",
+        ),
+    ),
+    # not rows of the ledger's repairs, but things a person must know of just the same
+    "unknown_outcomes": (
+        ("Số lượt gửi không rõ kết quả: {count}.", "Deliveries whose outcome is unknown: {count}."),
+        (
+            "Đã gửi đi nhưng không có trả lời. Hệ thống không tự gửi lại, để không ai nhận hai lần.",
+            "They left and no answer came. The hub does not send them again, so that nobody gets them twice.",
+        ),
+        (
+            "Hỏi bên nhận đã có chưa, rồi xử lý từng lượt. Báo nhận đến muộn vẫn tự khép lại; sau {days} ngày "
+            "không xử lý thì chuyển thành đã dừng gửi.",
+            "Ask the receiver whether they have them, then resolve each. A late receipt still closes one by itself; "
+            "after {days} days without a word they are given up.",
+        ),
+    ),
+    "held": (
+        ("Đang giữ: chưa gửi gì.", "On hold: nothing is being sent."),
+        (
+            "{reason}. Hệ thống vẫn nhận và lưu đầy đủ; gửi ngay lúc này có thể thành gửi hai lần.",
+            "{reason}. Everything is still received and kept; sending now could send things twice.",
+        ),
+        (
+            "Bảo đảm hệ thống cũ đã tắt hẳn, rồi cho gửi tiếp bằng lệnh bên dưới.",
+            "Make sure that the old installation is off for good, then release with the command below.",
+        ),
+    ),
+    "plugin_left_out": (
+        ("Phần mở rộng {object} không được nạp.", "Plugin {object} was left out."),
+        ("{detail}. Các phần khác vẫn chạy.", "{detail}. Everything else is running."),
+        (
+            "Chuyển thông báo này cho người phụ trách phần mở rộng, sửa rồi khởi động lại.",
+            "Give this message to whoever keeps the plugin, mend it and restart.",
+        ),
+    ),
+    "other": (
+        ("Cần xử lý ở {object}.", "Something needs a person at {object}."),
+        ("{detail}", "{detail}"),
+        (
+            "Làm theo hướng dẫn của loại kết nối; việc này tự khép lại khi đã xong.",
+            "Follow the guide of the connector type; this closes by itself once done.",
+        ),
+    ),
+}

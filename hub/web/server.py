@@ -1,0 +1,184 @@
+"""The HTTP server: inbound requests, health, metrics; console and API are mounted beside them.
+
+Nothing is parsed before the signature is checked, nothing is decompressed, and whatever goes wrong is a
+problem document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable
+
+import orjson
+from aiohttp import hdrs, web
+
+from hub import metrics
+from hub.app import HubApp
+from hub.contract import RawRequest
+from hub.errors import HubError, InputError
+from hub.log import log
+from hub.web.problems import problem, problem_of
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+HUB: web.AppKey[HubApp] = web.AppKey("hub", HubApp)
+TOKEN: web.AppKey[str] = web.AppKey("token", str)
+HEADERS_MAX = 64
+TOKEN_COOKIE = "unionhub_token"
+#: Answers without a person in front of them: no token, no host rule.
+_OPEN = ("/in/", "/healthz", "/readyz")
+
+
+def build(hub: HubApp, token: str = "") -> web.Application:
+    """The application; with ``token``, console, API and metrics ask for it."""
+    app = web.Application(middlewares=[_last_resort, _guard], client_max_size=hub.config.hub.http.max_body_bytes)
+    app[HUB] = hub
+    app[TOKEN] = token
+    app.router.add_post("/in/{connection}", _inbound)
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", _readyz)
+    app.router.add_get("/metrics", _metrics)
+    return app
+
+
+def runner(app: web.Application) -> web.AppRunner:
+    """With the rules that keep a hostile body or an idle connection cheap."""
+    return web.AppRunner(app, auto_decompress=False, keepalive_timeout=15.0, lingering_time=1.0, access_log=None)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+# -- middlewares -----------------------------------------------------------------------------------
+
+
+@web.middleware
+async def _last_resort(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return problem("not-found", 404)
+    except web.HTTPMethodNotAllowed as error:
+        return problem("method-not-allowed", 405, headers={"Allow": ", ".join(sorted(error.allowed_methods))})
+    except web.HTTPRequestEntityTooLarge:
+        return problem("body-too-large", 413)
+    except web.HTTPException:
+        raise
+    except HubError as error:
+        if error.status >= 500:
+            log("request.failed", path=request.path, error=error)
+        return problem_of(error)
+    except Exception as error:  # a named edge: a caller gets a problem document, never a traceback
+        log("request.failed", path=request.path, error=error)
+        return problem("internal", 500)
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Console and API: a token when one is set, else only by a loopback name (no DNS rebinding)."""
+    if request.path.startswith(_OPEN):
+        return await handler(request)
+    token = request.app[TOKEN]
+    if not token:
+        host = request.host.rsplit(":", 1)[0].strip("[]")
+        if not is_loopback(host):
+            return problem("host-not-allowed", 403)
+        return await handler(request)
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.cookies.get(TOKEN_COOKIE, "")
+    if hmac.compare_digest(given.encode(), token.encode()):
+        return await handler(request)
+    if hmac.compare_digest(request.query.get("token", "").encode(), token.encode()):
+        # Out of the address bar at once, so that it is in no history and no Referer.
+        response = web.HTTPSeeOther(request.path)
+        response.set_cookie(TOKEN_COOKIE, token, httponly=True, samesite="Strict", path="/")
+        raise response
+    return problem("token-required", 401)
+
+
+# -- inbound ---------------------------------------------------------------------------------------
+
+
+async def _inbound(request: web.Request) -> web.StreamResponse:
+    hub = request.app[HUB]
+    name = request.match_info["connection"]
+    try:
+        raw = RawRequest(
+            connection=name,
+            headers={k.lower(): v for k, v in request.headers.items()},
+            body=await _body(request, hub),
+            received_at=hub.now(),
+        )
+        taken = await hub.take(raw)
+    except HubError as error:
+        response = problem_of(error)
+        _seen(hub, name, response.status, error.problem if isinstance(error, InputError) else error.code)
+        return response
+    reason = "repeated" if taken.repeated else "quarantined" if taken.quarantined else "stored"
+    _seen(hub, name, 202, reason)
+    return web.Response(body=orjson.dumps({"status": "accepted"}), status=202, content_type="application/json")
+
+
+def _seen(hub: HubApp, name: str, status: int, reason: str) -> None:
+    """One line and one count; a name we do not know is not repeated, it may be anything."""
+    known = name if name in hub.connections else "unknown"
+    metrics.inbound.labels(known, str(status)).inc()
+    log("event.received", connection=known, status=status, reason=reason)
+
+
+async def _body(request: web.Request, hub: HubApp) -> bytes:
+    """The raw bytes, within size and time. Raises ``InputError`` before reading what is too large."""
+    if len(request.headers) > HEADERS_MAX:
+        raise InputError("at most 64 headers", problem="headers-invalid", status=400)
+    connection = hub.connections.get(request.match_info["connection"])
+    if connection is None or connection.receiver is None:
+        raise InputError("no such connection", problem="not-found", status=404)
+    media, charset = request.content_type, request.charset
+    is_json = media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
+    if hdrs.CONTENT_TYPE not in request.headers or not is_json or (charset or "utf-8").lower() not in ("utf-8", "utf8"):
+        raise InputError(problem="media-type-unsupported", status=415)
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise InputError(problem="content-encoding-unsupported", status=415)
+    limit = hub.config.hub.http.max_body_bytes
+    too_large = InputError(f"at most {limit} bytes", problem="body-too-large", status=413)
+    if request.content_length is not None and request.content_length > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(hub.config.hub.http.body_deadline_s):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError:
+        raise InputError(problem="body-too-slow", status=408) from None
+    return bytes(body)
+
+
+# -- health ----------------------------------------------------------------------------------------
+
+
+async def _healthz(request: web.Request) -> web.StreamResponse:
+    """The process answers."""
+    return web.json_response({"status": "alive"})
+
+
+async def _readyz(request: web.Request) -> web.StreamResponse:
+    """The ledger takes writes; a hub in hold is ready to receive and says so."""
+    hub = request.app[HUB]
+    await hub.store.ping()
+    held = await hub.store.held()
+    return web.json_response({"status": "ready", "held": held})
+
+
+async def _metrics(request: web.Request) -> web.StreamResponse:
+    hub = request.app[HUB]
+    for destination, state, count in await hub.store.read("SELECT destination, state, count FROM tally"):
+        metrics.deliveries.labels(destination, state).set(count)
+    body, content_type = metrics.render()
+    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})

@@ -1,0 +1,282 @@
+"""The lease loop: claims due deliveries, runs them per destination, commits their settlements in batches.
+
+One lane per destination keeps its concurrency and pace, so that a slow destination takes no slot of
+another. A slot is free when its try ends; the settlement commits behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from hub.clock import Clock
+from hub.deliver import Deliverer
+from hub.errors import Busy
+from hub.log import log
+from hub.model import State, to_us
+from hub.store.base import AttemptRow, ClaimRequest, Job, Settlement, Store
+
+#: Longest sleep without a look: other processes' commits and clock steps are noticed within it.
+POLL_S = 1.0
+#: Settlements that may wait for their commit before lanes stop claiming.
+UNSETTLED = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSpec:
+    """Tries in flight at once, and the spacing of their starts (0: none)."""
+
+    concurrency: int
+    spacing_us: int = 0
+
+
+class Lane:
+    """The tries of one destination."""
+
+    __slots__ = ("_clock", "_free_at", "_run", "jobs", "running", "spec", "tasks")
+
+    def __init__(self, spec: LaneSpec, clock: Clock, run: Callable[[Job, Lane], Awaitable[None]]) -> None:
+        self.spec = spec
+        self.jobs: deque[Job] = deque()
+        self.running = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._clock = clock
+        self._run = run
+        self._free_at = 0
+
+    def room(self) -> int:
+        """Rows it pays to lease now: one round in flight and one behind it."""
+        return 2 * self.spec.concurrency - self.running - len(self.jobs)
+
+    def put(self, job: Job) -> None:
+        self.jobs.append(job)
+        if self.running < self.spec.concurrency:
+            self.running += 1
+            task = asyncio.create_task(self._drain())
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    async def _drain(self) -> None:
+        try:
+            while self.jobs:
+                await self._run(self.jobs.popleft(), self)
+        finally:
+            self.running -= 1
+
+    async def pace(self, job: Job) -> None:
+        """Waits for the given instant, and never closer than the spacing to the start before."""
+        now = to_us(self._clock())
+        at = max(job.send_at, self._free_at, now)
+        self._free_at = at + self.spec.spacing_us
+        if at > now:
+            await asyncio.sleep((at - now) / 1_000_000)
+
+
+class Worker:
+    """Owns the lanes of this process; ``wake`` tells it that something may be due."""
+
+    def __init__(
+        self,
+        store: Store,
+        deliverer: Deliverer,
+        lanes: Mapping[str, LaneSpec],
+        *,
+        boot: bytes,
+        clock: Clock,
+        lease_s: float,
+        claim_batch: int,
+        on_settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._deliverer = deliverer
+        self._boot = boot
+        self._clock = clock
+        self._lease_us = int(lease_s * 1_000_000)
+        self._claim_batch = claim_batch
+        self._on_settled = on_settled
+        self._lanes = {name: Lane(spec, clock, self._one) for name, spec in lanes.items()}
+        self._wake = asyncio.Event()
+        self._to_settle: list[Settlement] = []
+        self._settle_wake = asyncio.Event()
+        self._suspects: set[bytes] = set()
+        self._stopping = False
+        self._ended = False
+        self._in_flight = 0
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    @property
+    def busy(self) -> int:
+        """Claimed rows that are not settled yet."""
+        return self._in_flight + sum(len(lane.jobs) for lane in self._lanes.values()) + len(self._to_settle)
+
+    async def run(self) -> None:
+        """Until ``stop``; a ledger that cannot be written now is asked again, nothing is claimed meanwhile."""
+        settler = asyncio.create_task(self._settle_loop(), name="settler")
+        try:
+            while not self._stopping:
+                await self._wait(await self._claim_some())
+        finally:
+            self._stopping = self._ended = True
+            self._settle_wake.set()
+            await settler
+
+    async def stop(self, within_s: float) -> None:
+        """Claims no more, gives back what has not begun, lets tries end, then cancels what still runs."""
+        self._stopping = True
+        self._wake.set()
+        for lane in self._lanes.values():
+            self._give_back(lane)
+        tasks = {task for lane in self._lanes.values() for task in lane.tasks}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=within_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=2.0)
+
+    def _give_back(self, lane: Lane) -> None:
+        while lane.jobs:
+            self._settle(self._deliverer.release(lane.jobs.popleft()))
+
+    # -- claiming ----------------------------------------------------------------------------------
+
+    async def _claim_some(self) -> float:
+        """Claims once; answers how many seconds there is nothing to do."""
+        self._wake.clear()
+        if len(self._to_settle) > UNSETTLED:
+            return 0.05
+        capacity = {name: room for name, lane in self._lanes.items() if (room := lane.room()) > 0}
+        if not capacity:
+            return POLL_S
+        now = to_us(self._clock())
+        request = ClaimRequest(
+            now=now,
+            owner=self._boot,
+            lease_until=now + self._lease_us,
+            limit=self._claim_batch,
+            capacity=capacity,
+            suspect=not self._suspects,
+        )
+        try:
+            claim = await self._store.claim(request)
+        except Busy:
+            log("worker.blocked", reason="ledger_busy")
+            return POLL_S
+        except Exception as error:  # a named edge: a loop that ended here would send nothing and say nothing
+            log("worker.blocked", reason=type(error).__name__)
+            return POLL_S
+        for job in claim.jobs:
+            if job.crashes:
+                self._suspects.add(job.id)
+            lane = self._lanes.get(job.destination)
+            if lane is None or self._stopping:
+                self._settle(self._deliverer.release(job))
+            else:
+                lane.put(job)
+        if claim.jobs:
+            return 0.0
+        return min(max((claim.next_at - now) / 1_000_000, 0.02), POLL_S)
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    # -- running and settling ----------------------------------------------------------------------
+
+    async def _one(self, job: Job, lane: Lane) -> None:
+        self._in_flight += 1
+        try:
+            settlement = await self._deliverer.run(job, lane.pace)
+        except asyncio.CancelledError:
+            # The deliverer turns a cancelled try into an outcome; here nothing had begun yet.
+            settlement = self._deliverer.release(job)
+        finally:
+            self._in_flight -= 1
+        if settlement is not None:
+            self._settle(settlement)
+            if settlement.not_before_us or settlement.pause:
+                self._give_back(lane)
+        else:
+            self._suspects.discard(job.id)
+            self._wake.set()
+        if len(lane.jobs) <= lane.spec.concurrency // 2:
+            self._wake.set()
+
+    def _settle(self, settlement: Settlement) -> None:
+        self._to_settle.append(settlement)
+        self._settle_wake.set()
+
+    async def _settle_loop(self) -> None:
+        while not (self._ended and not self._to_settle and not self._in_flight):
+            if not self._to_settle:
+                self._settle_wake.clear()
+                try:
+                    async with asyncio.timeout(0.2 if self._ended else None):
+                        await self._settle_wake.wait()
+                except TimeoutError:
+                    pass
+                continue
+            batch, self._to_settle = self._to_settle, []
+            try:
+                ok = await self._store.settle(batch, to_us(self._clock()))
+            except Busy:  # kept in memory and tried again: the outcome of a try is never dropped
+                self._to_settle = batch + self._to_settle
+                log("worker.blocked", reason="ledger_busy")
+                await asyncio.sleep(0.5)
+                continue
+            except Exception as error:  # a named edge: one that cannot be written must not keep the others from it
+                log("worker.blocked", reason=type(error).__name__)
+                await self._settle_apart(batch)
+                continue
+            self._settled(batch, ok)
+
+    async def _settle_apart(self, batch: list[Settlement]) -> None:
+        """One by one; what a plugin left in it that no column takes is dropped, the outcome stands."""
+        for settlement in batch:
+            for version in (settlement, _plain(settlement)):
+                try:
+                    ok = await self._store.settle([version], to_us(self._clock()))
+                except Busy:
+                    self._to_settle.append(settlement)
+                except Exception as error:
+                    log("worker.blocked", reason=type(error).__name__, delivery=settlement.id.hex())
+                    continue
+                else:
+                    self._settled([settlement], ok)
+                break
+            else:  # stays leased; a restart takes it over
+                self._suspects.discard(settlement.id)
+
+    def _settled(self, batch: list[Settlement], ok: list[bool]) -> None:
+        wake = False
+        for settlement, good in zip(batch, ok, strict=True):
+            if not good:
+                log("delivery.late", delivery=settlement.id.hex(), destination=settlement.destination)
+            if settlement.order_key is not None or settlement.health < 0 or settlement.state is State.PENDING:
+                wake = True
+            if settlement.pause:
+                log("destination.paused", destination=settlement.destination, reason=settlement.reason)
+        if self._suspects:
+            self._suspects.difference_update(s.id for s in batch)
+            wake = True
+        if wake:
+            self._wake.set()
+        self._on_settled()
+
+
+def _plain(settlement: Settlement) -> Settlement:
+    """The same settlement with nothing in it that came from a plugin's hands."""
+    attempt = settlement.attempt
+    if attempt is not None:
+        attempt = AttemptRow(attempt.started_at, attempt.finished_at, attempt.outcome, "plugin_error")
+    return replace(settlement, reason="plugin_error", attempt=attempt, refs=(), of_parts=0)

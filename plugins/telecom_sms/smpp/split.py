@@ -1,0 +1,129 @@
+"""One text into the user data of one or more short messages, and the header that joins them again.
+
+Source: 3GPP TS 23.040 section 9.2.3.24 (user data header), 23.038 (alphabets); data_coding: SMPP 3.4 section 5.2.19.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from . import gsm
+
+GSM7: Final = 0x00
+UCS2: Final = 0x08
+#: Octets of user data in one short message; as packed septets that is 160.
+_OCTETS: Final = 140
+
+
+class Limits(NamedTuple):
+    """Units (septets, or UTF-16 code units) that fit one message alone, or one part of several."""
+
+    single: int
+    part: int
+
+
+def limits(data_coding: int, reference_bits: int) -> Limits:
+    """A header is 6 octets with an 8-bit reference, 7 with a 16-bit one: 153 or 152 septets, 67 or 66 UCS-2 units."""
+    room = _OCTETS - (6 if reference_bits == 8 else 7)
+    return Limits(160, room * 8 // 7) if data_coding == GSM7 else Limits(70, room // 2)
+
+
+def units(character: str, data_coding: int) -> int:
+    """What one code point costs: an escape pair or a surrogate pair costs two and is never cut."""
+    if data_coding == GSM7:
+        return len(gsm.SEPTETS[character])
+    return 2 if ord(character) > 0xFFFF else 1
+
+
+def choose_coding(text: str) -> int:
+    return GSM7 if gsm.fits(text) else UCS2
+
+
+def cut(text: str, data_coding: int, reference_bits: int) -> list[str]:
+    """``text`` in the fewest pieces that fit, cut between code points; one empty piece for an empty text."""
+    single, part = limits(data_coding, reference_bits)
+    costs = [units(character, data_coding) for character in text]
+    if sum(costs) <= single:
+        return [text]
+    pieces: list[str] = []
+    start = used = 0
+    for index, cost in enumerate(costs):
+        if used + cost > part:
+            pieces.append(text[start:index])
+            start, used = index, 0
+        used += cost
+    return [*pieces, text[start:]]
+
+
+def to_octets(text: str, data_coding: int) -> bytes:
+    return gsm.encode(text) if data_coding == GSM7 else text.encode("utf-16-be")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a text goes over the air: its pieces without headers, in order."""
+
+    data_coding: int
+    reference_bits: int
+    pieces: tuple[str, ...]
+
+    def user_data(self, reference: int) -> list[bytes]:
+        """Octets of every part, with the joining header when there are several."""
+        octets = [to_octets(piece, self.data_coding) for piece in self.pieces]
+        if len(octets) == 1:
+            return octets
+        total = len(octets)
+        if self.reference_bits == 8:
+            return [bytes((5, 0, 3, reference & 0xFF, total, no)) + part for no, part in enumerate(octets, 1)]
+        high, low = (reference >> 8) & 0xFF, reference & 0xFF
+        return [bytes((6, 8, 4, high, low, total, no)) + part for no, part in enumerate(octets, 1)]
+
+
+def plan(text: str, reference_bits: int = 8) -> Plan:
+    """Raises ``ValueError`` on a text of more than 255 parts, which no header can number."""
+    data_coding = choose_coding(text)
+    pieces = tuple(cut(text, data_coding, reference_bits))
+    if len(pieces) > 255:
+        raise ValueError("more than 255 parts")
+    return Plan(data_coding, reference_bits, pieces)
+
+
+class Concat(NamedTuple):
+    """Which part of which long message a short message is. Parts sort by number, not by text."""
+
+    reference: int
+    total: int
+    part: int
+
+
+def read_header(user_data: bytes) -> tuple[Concat | None, bytes]:
+    """Joining information (8- or 16-bit reference) and the data behind the header; never raises.
+
+    A header that lies about its length leaves the data as it came.
+    """
+    if not user_data or 1 + user_data[0] > len(user_data):
+        return None, user_data
+    header, rest = user_data[1 : 1 + user_data[0]], user_data[1 + user_data[0] :]
+    at = 0
+    while at + 2 <= len(header):
+        kind, length = header[at], header[at + 1]
+        value = header[at + 2 : at + 2 + length]
+        at += 2 + length
+        if kind == 0x00 and len(value) == 3:
+            concat = Concat(value[0], value[1], value[2])
+        elif kind == 0x08 and len(value) == 4:
+            concat = Concat(value[0] << 8 | value[1], value[2], value[3])
+        else:
+            continue
+        return (concat if 1 <= concat.part <= concat.total else None), rest
+    return None, rest
+
+
+def to_text(octets: bytes, data_coding: int) -> str:
+    """Text of user data without its header, for showing and joining; never raises."""
+    if data_coding & 0x0C == UCS2:
+        return octets.decode("utf-16-be", "replace")
+    if data_coding in (1, 3):
+        return octets.decode("latin-1")
+    return gsm.decode(octets)

@@ -1,0 +1,154 @@
+"""A partner connection as the hub would open it, and the simulator in its own process."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import aiohttp
+import pytest
+
+from hub.contract import Connection, ConnectionContext, Hub, SecretRef, Shipment
+from hub.model import Event, Json, new_id
+from plugins.partners.connector import open_connection
+from plugins.partners.settings import PartnerSettings
+
+KEY = bytes(range(32))
+SECRET = "whsec_" + base64.b64encode(KEY).decode()
+NEW_SECRET = "whsec_" + base64.b64encode(KEY[::-1]).decode()
+
+
+@dataclass
+class Simulator:
+    """The running process: its ports and its log."""
+
+    http: aiohttp.ClientSession
+    port: int
+    control: int
+    log: Path
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.port}/hook/{name}"
+
+    async def put(self, **change: Any) -> Json:
+        async with self.http.put(f"http://127.0.0.1:{self.control}/control", json=change) as response:
+            return cast(Json, {"http": response.status, **await response.json()})
+
+    async def state(self) -> Json:
+        async with self.http.get(f"http://127.0.0.1:{self.control}/control") as response:
+            return cast(Json, await response.json())
+
+    async def until(self, holds: Callable[[Json], bool]) -> Json:
+        """The first state for which ``holds`` is true; asks again and again, for 10 s at most."""
+        async with asyncio.timeout(10):
+            while not holds(state := await self.state()):
+                pass
+        return state
+
+    def lines(self) -> list[Json]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Json]:
+    """One process for all tests, since starting it takes longer than any of them."""
+    folder = tmp_path_factory.mktemp("partners")
+    (folder / "secrets.json").write_text(json.dumps({"new-key": NEW_SECRET}))
+    command = [
+        sys.executable, "-m", "plugins.partners.simulator", "--port", "0", "--control-port", "0", "--log",
+        str(folder / "log"), "--secret", SECRET, "--secrets", str(folder / "secrets.json"),
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        yield {**json.loads(running.stdout.readline()), "log": folder / "log"}
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 0
+
+
+@pytest.fixture
+async def simulator(process: Json) -> AsyncIterator[Simulator]:
+    """Partners who have seen nothing yet."""
+    assert process["ready"]
+    async with aiohttp.ClientSession() as http:
+        simulator = Simulator(http, process["port"], process["control"], process["log"])
+        assert (await simulator.put(forget=True))["http"] == 200
+        os.truncate(simulator.log, 0)
+        yield simulator
+
+
+@dataclass
+class Clock:
+    """The one thing this plugin asks of the hub. The simulator checks against real time, so it starts there."""
+
+    moment: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def now(self) -> datetime:
+        return self.moment
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+Open = Callable[..., Connection]
+
+
+@pytest.fixture
+async def open_partner(tmp_path: Path, clock: Clock) -> AsyncIterator[Open]:
+    known = {"SECRET": SECRET, "NEW_SECRET": NEW_SECRET, "SHORT": "whsec_c2hvcnQ="}
+    opened: list[Connection] = []
+
+    def secret(ref: SecretRef) -> str:
+        return known[ref.env or ""]
+
+    async def ignore(*_: str) -> None: ...
+
+    def make(url: str, **more: Any) -> Connection:
+        context = ConnectionContext(
+            name="p-so-noi-vu", hub=cast(Hub, clock), secret=secret, log=lambda *_, **__: None,
+            open_repair=ignore, clear_repair=ignore, var_dir=tmp_path,
+        )  # fmt: skip
+        settings = PartnerSettings.model_validate({"url": url, "secret": {"env": "SECRET"}, **more})
+        connection = open_connection(context, settings)
+        opened.append(connection)
+        return connection
+
+    yield make
+    for connection in opened:
+        assert connection.close is not None
+        await connection.close()
+
+
+def event(**data: Any) -> Event:
+    made = new_id()
+    return Event(
+        id=made, type="vn.congdoan.member.updated.v1", source="members", subject="m-1",
+        occurred_at=datetime(2026, 11, 23, 7, 5, 9, tzinfo=UTC), data=data or {"unit": "CDCS-01"}, scope="CDCS-01",
+        correlation_id=made,
+    )  # fmt: skip
+
+
+async def ship(connection: Connection, what: Event, body: bytes | None = None, deadline_s: float = 15.0) -> Any:
+    """One try of ``what``, as the worker does it; answers the outcome."""
+    sink = connection.sink
+    assert sink is not None
+
+    async def record(_: Any) -> None: ...
+
+    shipment = Shipment(
+        delivery_id=new_id(), lease_no=1, try_no=1, destination="p-so-noi-vu", event=what, recipient="", address=None,
+        batch_id=None, expires_at=None, body=sink.render(what) if body is None else body, deadline_s=deadline_s,
+        record_refs=record,
+    )  # fmt: skip
+    return await sink.send(shipment)
