@@ -116,7 +116,10 @@ class Committer:
         if key_guards:
             self.ring.stored(subjects)
         return Committed(
-            tuple([UUID(bytes=event_id) for event_id, _ in report.events]), tuple([known for _, known in report.events])
+            tuple(
+                [UUID(bytes=kept) if known else d.id for d, (kept, known) in zip(unit.drafts, report.events, strict=True)]
+            ),
+            tuple([known for _, known in report.events]),
         )
 
     def _subjects(self, unit: UnitOfWork, quarantined: Mapping[UUID, bytes]) -> list[str]:
@@ -155,11 +158,12 @@ class Committer:
         )
 
     def _draft(self, draft: Draft, now: int, raw: bytes | None) -> DraftRows:
-        body = orjson.dumps(draft.data) if raw is None else raw
+        canonical = orjson.dumps(draft.data, option=orjson.OPT_SORT_KEYS)
+        body = canonical if raw is None else raw
         sealed_for = self._sealed_for(draft, raw is not None)
         event_id = draft.id.bytes
         source = self._base + draft.source if draft.source.startswith("/") else draft.source
-        same = draft.same_as if draft.same_as is not None else orjson.dumps(draft.data, option=orjson.OPT_SORT_KEYS)
+        same = draft.same_as if draft.same_as is not None else canonical
         content_hash = self._hub_key.keyed_hash("content", same)
         dedupe_key = self._hub_key.keyed_hash("dedupe", draft.dedupe_key.encode())
         occurred = now if draft.occurred_at is None else to_us(draft.occurred_at)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -182,7 +182,8 @@ class RecordRefs(Protocol):
 class Shipment:
     """One try of one delivery. ``body`` is what ``Sink.render`` answered, byte for byte at every try."""
 
-    delivery_id: UUID
+    #: 16 bytes of the delivery's id; ``delivery_id`` shows it.
+    id: bytes
     lease_no: int
     try_no: int
     destination: str
@@ -196,6 +197,11 @@ class Shipment:
     #: Seconds this try may take in all; the lease outlives it.
     deadline_s: float
     record_refs: RecordRefs
+
+    @property
+    def delivery_id(self) -> UUID:
+        """The same id at every try: what a partner recognises a repeat by."""
+        return UUID(bytes=self.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,6 +448,16 @@ class Schema:
     versions: Path
 
 
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """An entry of the catalogue of log lines: what a line says, and its fields besides at, level and event."""
+
+    name: str
+    says: str
+    fields: tuple[str, ...] = ()
+    level: Literal["info", "warning", "error"] = "info"
+
+
 Report = Callable[[Mapping[str, Any]], None]
 
 
@@ -469,7 +485,7 @@ class Command:
 __all__ = [
     "Accepted", "Admission", "Admit", "Cancel", "CheckStep", "Command", "Committed", "Connection",
     "ConnectionContext", "ConnectionSettings", "ConnectorType", "Delivered", "DestinationSpec", "Directory",
-    "EventType", "Exchange", "Guard", "Handler", "Hold", "Hub", "Outcome", "Page", "Query", "RawRequest",
+    "EventType", "Exchange", "Guard", "Handler", "Hold", "Hub", "LogEvent", "Outcome", "Page", "Query", "RawRequest",
     "Receiver", "RecordRefs", "Refused", "Report", "RetryLater", "Schema", "Scope", "Sealed", "SecretRef",
     "Shipment", "Simulator", "Sink", "Source", "Statement", "UnitOfWork", "Unknown", "Verified",
 ]  # fmt: skip

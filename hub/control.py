@@ -23,10 +23,11 @@ from pydantic import ValidationError
 from hub.app import HubApp
 from hub.commands import COMMANDS
 from hub.contract import Command, Report
-from hub.errors import HubError, InputError
+from hub.errors import AlreadyRunning, ConfigError, HubError, InputError
 from hub.log import log
 from hub.model import Json
 from hub.plugins import Registry
+from hub.settings import Configuration
 
 #: Unix socket paths end here on every system.
 SOCKET_PATH_MAX = 100
@@ -40,12 +41,37 @@ def all_commands(registry: Registry) -> dict[str, Command]:
 
 
 def socket_path(var_dir: Path) -> Path:
-    """Beside the ledger, or under the runtime folder when that path would be too long."""
+    """Beside the ledger, or in a folder of this user's under the runtime folder when that path would be too long."""
     path = var_dir / "hub.sock"
-    if len(str(path)) <= SOCKET_PATH_MAX:
+    if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
         return path
-    digest = hashlib.sha256(str(var_dir).encode()).hexdigest()[:16]
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"unionhub-{digest}.sock"
+    digest = hashlib.sha256(os.fsencode(var_dir)).hexdigest()[:16]
+    return _own_folder() / f"{digest}.sock"
+
+
+def _own_folder() -> Path:
+    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"unionhub-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Anybody can make a folder of this name first; whose socket lies in it would get our commands.
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
+        raise ConfigError(
+            f"thư mục {folder} thuộc người khác hoặc người khác vào được; xóa nó hoặc đặt XDG_RUNTIME_DIR"
+            f" / {folder} belongs to somebody else or is open to others: remove it or set XDG_RUNTIME_DIR"
+        )
+    return folder
+
+
+def _lock_file(config: Configuration) -> Path:
+    return config.database.with_name(config.database.name + ".lock")
+
+
+def _named_socket(config: Configuration) -> Path:
+    """Where the running hub said it listens: its environment may be another than ours."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        lines = _lock_file(config).read_text().splitlines()
+        if len(lines) > 1:
+            return Path(lines[1])
+    return socket_path(config.var_dir)
 
 
 async def run_command(hub: HubApp, name: str, params: Mapping[str, Any], report: Report) -> Json:
@@ -66,7 +92,8 @@ async def serve(hub: HubApp) -> web.AppRunner:
     app = web.Application()
     app[HUB] = hub
     app.router.add_post("/command", _command)
-    runner = web.AppRunner(app, access_log=None)
+    # A long command is cut off by a stop: what it has not committed, it has not done.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     path = socket_path(hub.config.var_dir)
     with contextlib.suppress(FileNotFoundError):
@@ -76,6 +103,8 @@ async def serve(hub: HubApp) -> web.AppRunner:
         await web.UnixSite(runner, str(path)).start()
     finally:
         os.umask(old)
+    with _lock_file(hub.config).open("a") as lock:
+        lock.write(f"{path}\n")
     return runner
 
 
@@ -95,7 +124,6 @@ async def _command(request: web.Request) -> web.StreamResponse:
 
 
 async def _lines(hub: HubApp, asked: Json, report: Report, pending: list[bytes]) -> AsyncIterator[bytes]:
-
     task = asyncio.create_task(run_command(hub, asked["command"], asked["params"], report))
     while not task.done():
         await asyncio.wait([task], timeout=0.1)
@@ -106,23 +134,35 @@ async def _lines(hub: HubApp, asked: Json, report: Report, pending: list[bytes])
     try:
         yield orjson.dumps({"result": task.result()}, default=str) + b"\n"
     except HubError as error:
-        yield orjson.dumps({"error": {"code": error.code, "message": str(error)}}) + b"\n"
+        said = {"code": error.code, "message": str(error), "usage": is_usage(error)}
+        yield orjson.dumps({"error": said}) + b"\n"
     except Exception as error:  # a named edge: the caller is told, the hub goes on
         log("command.failed", command=asked["command"], error=error)
-        yield orjson.dumps({"error": {"code": "internal", "message": type(error).__name__}}) + b"\n"
+        said = {"code": "internal", "message": type(error).__name__, "usage": False}
+        yield orjson.dumps({"error": said}) + b"\n"
 
 
 class RemoteError(HubError):
     """The running hub refused the command."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, usage: bool = False) -> None:
         super().__init__(message)
         self.remote_code = code
+        self.usage = usage
 
 
-async def call_running(var_dir: Path, name: str, params: Mapping[str, Any], report: Report) -> Json | None:
-    """The result from the hub that runs on ``var_dir``; None when none runs."""
-    path = socket_path(var_dir)
+def is_usage(error: HubError) -> bool:
+    """Whether the command was wrong as it was typed or configured (exit code 2), or right and failed (1)."""
+    if isinstance(error, RemoteError):
+        return error.usage
+    return isinstance(error, ConfigError | AlreadyRunning) or (
+        isinstance(error, InputError) and error.http_status == 400
+    )
+
+
+async def call_running(config: Configuration, name: str, params: Mapping[str, Any], report: Report) -> Json | None:
+    """The result from the hub that runs with this configuration; None when none runs."""
+    path = _named_socket(config)
     if not path.exists():
         return None
     try:
@@ -137,7 +177,7 @@ async def call_running(var_dir: Path, name: str, params: Mapping[str, Any], repo
                 if "progress" in said:
                     report(said["progress"])
                 elif "error" in said:
-                    raise RemoteError(said["error"]["code"], said["error"]["message"])
+                    raise RemoteError(**said["error"])
                 else:
                     result: Json = said["result"]
                     return result

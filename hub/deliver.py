@@ -11,6 +11,7 @@ import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from functools import partial
 from typing import Protocol
 from uuid import UUID
@@ -50,6 +51,8 @@ from hub.store.base import AttemptRow, Job, Settlement, Store
 #: Until a delivery is taken up again that could not begin because the ledger could not be written.
 BUSY_PAUSE = 1_000_000
 
+#: A sink keeps its own deadline and tells more about a time-out; this much later we end it.
+GRACE_S = 1.0
 _OUTCOMES: dict[type, str] = {
     Delivered: "delivered",
     Accepted: "accepted",
@@ -111,10 +114,15 @@ class Deliverer:
 
     async def run(self, job: Job, pace: Pacer) -> Settlement | None:
         """The settlement to commit, or None when a handler's unit has committed it already."""
+        # The worker looks at limits now and then: a timer per stage would cost a tenth of a delivery.
+        job.limit_s = monotonic() + self._deadline_s
         try:
             return await self._run(job, pace)
         except asyncio.CancelledError:
-            raise
+            if not _ran_out(job):
+                raise
+            log("delivery.broke", delivery=job.id.hex(), destination=job.destination, error="deadline")
+            return self._after(job, RetryLater(reason="plugin_error"), self._now(), resend_is_safe=True)
         except Busy:  # before the first byte: the ledger's trouble is no fault of the delivery
             return self._put_back(job, "ledger_busy", self._now() + BUSY_PAUSE)
         except Exception as error:  # the named edge: nothing that a plugin does may lose a claimed row
@@ -159,15 +167,16 @@ class Deliverer:
             content = ring.unseal(job.sealed_for, job.content)
         if content is None:
             return "erased"
+        event_id = UUID(bytes=job.event_id)
         return Event(
-            id=UUID(bytes=job.event_id),
+            id=event_id,
             type=job.event_type,
             source=job.event_source,
             subject=job.subject,
             occurred_at=from_us(job.occurred_at),
             data=project_fields(orjson.loads(content), fields),
             scope=job.scope_id,
-            correlation_id=UUID(bytes=job.correlation_id),
+            correlation_id=event_id if job.correlation_id == job.event_id else UUID(bytes=job.correlation_id),
         )
 
     def _fields(self, job: Job) -> tuple[str, ...] | None:
@@ -184,11 +193,10 @@ class Deliverer:
     async def _address(self, job: Job, target: Target) -> str | Settlement:
         """Consent and address are read now, never earlier."""
         assert self._directory is not None and target.channel is not None
-        async with asyncio.timeout(self._deadline_s):
-            refusal = await self._directory.may_contact(job.recipient, job.purpose, target.channel)
-            if refusal is not None:
-                return self._end(job, State.CANCELLED, refusal)
-            addresses = await self._directory.addresses([job.recipient], target.channel)
+        refusal = await self._directory.may_contact(job.recipient, job.purpose, target.channel)
+        if refusal is not None:
+            return self._end(job, State.CANCELLED, refusal)
+        addresses = await self._directory.addresses([job.recipient], target.channel)
         address = addresses.get(job.recipient)
         return self._end(job, State.CANCELLED, "no_address") if address is None else address
 
@@ -202,7 +210,7 @@ class Deliverer:
         if job.body_sha256 is not None and job.body_sha256 != digest:
             return self._end(job, State.DEAD, "body_changed")
         shipment = Shipment(
-            delivery_id=UUID(bytes=job.id),
+            id=job.id,
             lease_no=job.lease_no,
             try_no=job.tries + 1,
             destination=job.destination,
@@ -215,8 +223,7 @@ class Deliverer:
             deadline_s=self._deadline_s,
             record_refs=_Recorder(self._store, target.connection, job.id),
         )
-        async with asyncio.timeout(self._deadline_s):
-            admission = await sink.admit(shipment)
+        admission = await sink.admit(shipment)
         if isinstance(admission, Cancel):
             return self._end(job, State.CANCELLED, admission.reason)
         if isinstance(admission, Hold):
@@ -229,7 +236,7 @@ class Deliverer:
         if refusal is not None:
             return refusal
         started = self._now()
-        outcome = await self._try(sink, shipment)
+        outcome = await self._try(job, sink, shipment)
         after = partial(
             self._after, job, started=started, resend_is_safe=sink.resend_is_safe, digest=digest,
             connection=target.connection,
@@ -256,14 +263,14 @@ class Deliverer:
             return self._end(job, State.CANCELLED, conflict.otherwise)
         return None
 
-    async def _try(self, sink: Sink, shipment: Shipment) -> Outcome:
+    async def _try(self, job: Job, sink: Sink, shipment: Shipment) -> Outcome:
         """The sink's own outcome; silence, an exception or an odd answer are never a success."""
+        job.limit_s = monotonic() + self._deadline_s + GRACE_S
         try:
-            async with asyncio.timeout(self._deadline_s + 1.0):
-                outcome = await sink.send(shipment)
-        except TimeoutError:
-            return RetryLater(reason="deadline", ambiguous=True)
+            outcome = await sink.send(shipment)
         except asyncio.CancelledError:
+            if _ran_out(job):
+                return RetryLater(reason="deadline", ambiguous=True)
             if not sink.resend_is_safe:
                 return Unknown(reason="stopped_while_sending")
             return RetryLater(reason="stopped", ambiguous=True)
@@ -279,8 +286,8 @@ class Deliverer:
         """A handler's effect and the end of its delivery are one transaction, so it happens once."""
         started = self._now()
         for _ in range(3):
-            async with asyncio.timeout(self._deadline_s):
-                answer = await handler.handle(event, self._hub)
+            job.limit_s = monotonic() + self._deadline_s
+            answer = await handler.handle(event, self._hub)
             if not isinstance(answer, UnitOfWork):
                 return self._after(job, answer, started, resend_is_safe=True)
             settlement = self._after(job, Delivered(), started, resend_is_safe=True)
@@ -366,9 +373,7 @@ class Deliverer:
 
     def _put_back(self, job: Job, reason: str, due_us: int, *, pause: bool = False) -> Settlement:
         """Nothing left the process: pending again, no try spent, no attempt to record."""
-        verdict = Verdict(
-            State.PENDING, reason, due_us=due_us, spends_try=False, pause="destination" if pause else ""
-        )
+        verdict = Verdict(State.PENDING, reason, due_us=due_us, spends_try=False, pause="destination" if pause else "")
         return self._settlement(job, verdict, None)
 
     def _end(self, job: Job, state: State, reason: str) -> Settlement:
@@ -383,6 +388,15 @@ class Deliverer:
 
     def _now(self) -> int:
         return to_us(self._clock())
+
+
+def _ran_out(job: Job) -> bool:
+    """Whether the worker cancelled this stage for its limit; then the cancellation ends here."""
+    task = asyncio.current_task()
+    if not job.ran_out or task is None:
+        return False
+    job.ran_out = False
+    return task.uncancel() == 0
 
 
 class _Recorder:
@@ -424,4 +438,3 @@ def _answer(answer: bytes) -> bytes | None:
     if not answer:
         return None
     return b"%d bytes sha256:%s" % (len(answer), hashlib.sha256(answer).hexdigest()[:16].encode())
-

@@ -31,9 +31,7 @@ _BATCH = query(
 _FORGET = query(text("DELETE FROM batch_subject WHERE batch_id = :id"))
 _SUBJECT = query(text("INSERT INTO batch_subject (batch_id, n, subject) VALUES (:id, :n, :subject)"))
 _FROZEN = query(text("UPDATE batch SET state = 'running', total = :total WHERE id = :id AND state = 'freezing'"))
-_PAGE = query(
-    text("SELECT n, subject FROM batch_subject WHERE batch_id = :id AND n >= :after ORDER BY n LIMIT :limit")
-)
+_PAGE = query(text("SELECT n, subject FROM batch_subject WHERE batch_id = :id AND n >= :after ORDER BY n LIMIT :limit"))
 _MADE = query(
     text(
         "UPDATE batch SET made = made + :made, unreachable = unreachable + :unreachable"
@@ -74,7 +72,9 @@ class FanOut:
             following = page[-1][0] + 1
             guards = [
                 Guard(_CURSOR(new=str(following), old=str(cursor), items=len(rows), id=run.id), otherwise="cursor"),
-                Guard(_MADE(made=len(rows), unreachable=len(subjects) - len(reached), id=batch_id), otherwise="stopped"),
+                Guard(
+                    _MADE(made=len(rows), unreachable=len(subjects) - len(reached), id=batch_id), otherwise="stopped"
+                ),
             ]
             await self._committer.commit(UnitOfWork(guards=guards), deliveries=rows)
             made += len(rows)

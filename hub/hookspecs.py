@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pluggy
 
-from hub.contract import Command, ConnectorType, Directory, EventType, Handler, Hub, Schema
+from hub.contract import Command, ConnectorType, Directory, EventType, Handler, Hub, LogEvent, Schema
 
 PROJECT = "unionhub"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -35,6 +35,11 @@ def hub_handlers() -> Sequence[Handler]:  # type: ignore[empty-body]
 @hookspec
 def hub_schemas() -> Sequence[Schema]:  # type: ignore[empty-body]
     """The plugin's own tables and migrations."""
+
+
+@hookspec
+def hub_log_events() -> Sequence[LogEvent]:  # type: ignore[empty-body]
+    """The log lines of this plugin's connections, for the catalogue and the docs."""
 
 
 @hookspec

@@ -37,9 +37,7 @@ class Taken:
     quarantined: bool
 
 
-async def take(
-    request: RawRequest, receiver: Receiver, committer: Committer, store: Store, event_source: str
-) -> Taken:
+async def take(request: RawRequest, receiver: Receiver, committer: Committer, store: Store, event_source: str) -> Taken:
     """Raises ``Unauthenticated``, ``InputError`` (not strict JSON), ``IdempotencyConflict`` or ``Busy``."""
     verified = receiver.verify(request)
     body = strictjson.loads(request.body)

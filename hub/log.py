@@ -7,10 +7,12 @@ whatever slipped through the steps before is caught there.
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -23,12 +25,15 @@ import structlog
 from structlog.tracebacks import extract
 
 from hub.clock import system_clock
+from hub.contract import LogEvent
 from hub.errors import HubError
 
 Log = Callable[..., None]
 Level = Literal["info", "warning", "error"]
 
 MASK = "***"
+#: How long a line written on the event loop may wait for others.
+FLUSH_WITHIN_S = 0.02
 #: Values of these keys, and of keys ending in ``_<one of these>``, are never written.
 SENSITIVE_KEYS = frozenset(
     {
@@ -41,11 +46,16 @@ MIN_SECRET_LENGTH = 6
 
 # +84 or 0 and nine digits, bare or grouped by spaces or dots; or twelve digits, unless they end a UUID. Letters
 # beside the digits make them part of an id, a digit and a dot before them the fraction of a number.
-_PERSONAL = re.compile(
-    rb"(?<![0-9A-Za-z])(?<![0-9]\.)"
+_NUMBERS = (
+    rb"(?<![0-9A-Za-z])(?<![0-9]\.)%s"
     rb"(?:(?:\+?84|0)(?:[0-9]{9}|[ .]?[0-9]{2,3}[ .][0-9]{3}[ .][0-9]{3,4})|[0-9]{12})(?![0-9A-Za-z])"
     rb"(?<![0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
 )
+_PERSONAL = re.compile(_NUMBERS % b"")
+# In our own lines a bare number behind a key was judged before it was rendered; stars there would not be JSON.
+_PERSONAL_IN_LINE = re.compile(_NUMBERS % rb"""(?<![^\\]":)""")
+#: Keys that say a unit carry measures, however many digits those have.
+_UNITS = ("_us", "_ms", "_s", "_bytes", "_count")
 # Tells in a fraction of a microsecond whether a line holds a run long enough for the expression above, which
 # takes ten: digits, spaces and dots become 0, everything else 1.
 _RUNS = bytes(0x30 if chr(byte) in "0123456789 ." else 0x31 for byte in range(256))
@@ -57,23 +67,56 @@ _LARGE = 10_000_000_000
 _UNSEEN = re.compile(rb"\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf|\x7f")
 
 
-@dataclass(frozen=True, slots=True)
-class LogEvent:
-    """An entry of the catalogue: what a line says, and its fields besides at, level and event."""
-
-    says: str
-    fields: tuple[str, ...] = ()
-    level: Level = "info"
-
-
-#: Every line the shipped code writes; docs/reference/log-events.md lists them, and a test compares.
+#: Every line the hub itself writes; a test compares. Lines of a connection are its plugin's own, and in its README.
 LOG_EVENTS: dict[str, LogEvent] = {
-    "hub.started": LogEvent("The hub is ready.", ("version", "url", "store", "plugins", "connections")),
-    "hub.stopped": LogEvent("The hub has stopped; leases were given back.", ("reason", "took_ms", "released")),
-    "plugin.left_out": LogEvent("A plugin is broken and was left out.", ("plugin", "code", "why"), "error"),
-    "library.warned": LogEvent("A library logged a warning or worse.", ("logger", "said"), "warning"),
-    "line.unwritable": LogEvent("A log line could not be rendered.", ("of", "why"), "error"),
-}
+    each.name: each
+    for each in (
+        # the hub itself
+        LogEvent("hub.started", "The ledger is open and work has begun.", ("connections", "held")),
+        LogEvent("hub.listening", "The web server answers.", ("url",)),
+        LogEvent("hub.stopped", "The hub has stopped."),
+        LogEvent("plugin.left_out", "A plugin is broken and was left out.", ("plugin", "code", "why"), "error"),
+        LogEvent("plugin.raised", "A plugin raised where it must not.", ("connection", "destination", "error"), "error"),
+        LogEvent("command.failed", "An operator's command ended with an error.", ("command", "error"), "warning"),
+        LogEvent("ledger.marker_not_written", "The marker beside the ledger could not be written.", ("error",), "error"),
+        LogEvent("library.warned", "A library logged a warning or worse.", ("logger", "said"), "warning"),
+        LogEvent("line.unwritable", "A log line could not be rendered.", ("of", "why"), "error"),
+        # in
+        LogEvent("event.received", "An inbound request was answered.", ("connection", "status", "reason")),
+        LogEvent(
+            "request.quarantined",
+            "A genuine body that no mapping could read was kept.", ("connection", "event_id", "reason"), "warning"
+        ),
+        LogEvent("request.failed", "A request met an error of ours.", ("path", "error"), "error"),
+        LogEvent("run.finished", "A pull or fan-out has ended.", ("kind", "object", "state", "reason", "items")),
+        # out
+        LogEvent(
+            "delivery.attempted",
+            "One try of one delivery and what follows from it.",
+            (
+                "delivery", "event_id", "type", "destination", "try_no", "outcome", "reason", "state", "status",
+                "total_us", "age_us",
+            ),
+        ),
+        LogEvent(
+            "delivery.ended",
+            "A delivery ended without a try: cancelled, expired or poison.", ("delivery", "destination", "state", "reason")
+        ),
+        LogEvent("delivery.broke", "Sending met an error of ours.", ("delivery", "destination", "error"), "error"),
+        LogEvent(
+            "delivery.late",
+            "A result came after its lease was taken over; it changed nothing.", ("delivery", "destination"), "warning"
+        ),
+        LogEvent("destination.paused", "A destination was paused.", ("destination", "reason"), "warning"),
+        LogEvent("worker.blocked", "The ledger did not take a step; it is tried again.", ("reason", "delivery"), "warning"),
+        LogEvent("connection.broke", "A connection's own task ended and is restarted.", ("connection", "error"), "warning"),
+    )
+}  # fmt: skip
+
+
+def know(events: Iterable[LogEvent]) -> None:
+    """Adds the lines of plugins to the catalogue."""
+    LOG_EVENTS.update((each.name, each) for each in events)
 
 
 def log(event: str, **fields: Any) -> None:
@@ -105,11 +148,15 @@ def register_secret(value: str) -> None:
 
 
 def mask(data: bytes) -> bytes:
-    """``data`` without registered secrets, phone numbers and citizen numbers."""
+    """``data`` without registered secrets, phone numbers and citizen numbers: for what a partner answered."""
+    return _masked(data, _PERSONAL)
+
+
+def _masked(data: bytes, personal: re.Pattern[bytes]) -> bytes:
     for secret in _state.secrets:
         if secret in data:
             data = data.replace(secret, MASK.encode())
-    return _PERSONAL.sub(MASK.encode(), data) if _LONG_RUN in data.translate(_RUNS) else data
+    return personal.sub(MASK.encode(), data) if _LONG_RUN in data.translate(_RUNS) else data
 
 
 def configure(stream: BinaryIO | None = None, *, strict: bool = False) -> None:
@@ -155,20 +202,24 @@ def _render(_: Any, __: str, line: MutableMapping[str, Any]) -> bytes:
         data = orjson.dumps({**failed, "why": type(error).__name__}, default=_plain, option=_OPTIONS)
     if not data.isascii() or b"\x7f" in data:
         data = _UNSEEN.sub(_escaped, data)
-    return mask(data)
+    return _masked(data, _PERSONAL_IN_LINE)
 
 
 def _without_sensitive(fields: Mapping[Any, Any]) -> dict[Any, Any]:
     # On the path of every attempt: most values are of the first kind, and looking a type up is one hash.
     return {
-        key: MASK if _sensitive(key) else value if type(value) in _AS_IT_IS else _inside(value)
+        key: MASK
+        if _sensitive(key)
+        else value
+        if type(value) in _AS_IT_IS or (type(value) is int and -_LARGE < value < _LARGE)
+        else _inside(value, key)
         for key, value in fields.items()
     }
 
 
-def _inside(value: Any) -> Any:
+def _inside(value: Any, key: Any = "") -> Any:
     if isinstance(value, int | float):
-        return _number(value)
+        return _number(value, key)
     if isinstance(value, Mapping):
         return _without_sensitive(value)
     if isinstance(value, list | tuple | set | frozenset):
@@ -176,12 +227,13 @@ def _inside(value: Any) -> Any:
     return value
 
 
-def _number(value: float) -> float | str:
-    """Masked before it is rendered, since stars in place of a bare number would not be JSON."""
+def _number(value: float, key: Any) -> float | str:
+    """Masked when it may be a phone or a citizen number kept as a number."""
     if -_LARGE < value < _LARGE:
         return round(value, 4) if type(value) is float else value
-    finite = value == value and abs(value) < 1e20
-    return MASK if finite and _PERSONAL.search(b"%d" % value) else value
+    if str(key).endswith(_UNITS) or value != value or abs(value) > 1e20:
+        return value
+    return MASK if _PERSONAL.search(b"%d" % value) else value
 
 
 @lru_cache(maxsize=1024)
@@ -212,20 +264,40 @@ class _WideLine(structlog.BoundLoggerBase):
 
 
 class _Lines:
-    """Writes whole lines; a full disk or a closed pipe must not stop deliveries."""
+    """Writes whole lines; a full disk or a closed pipe must not stop deliveries.
+
+    On the event loop, lines of one moment are written together a little later: a system call for each
+    costs as much as the line itself. Elsewhere, and at the end of the process, at once.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._lock = Lock()
+        self._waiting: list[bytes] = []
+        atexit.register(self.flush)
 
     def msg(self, line: bytes) -> None:
-        try:
-            with self._lock:
-                self._stream.write(line + b"\n")
-                self._stream.flush()
-        except (OSError, ValueError):
-            # Nowhere is left to complain to.
+        with self._lock:
+            self._waiting.append(line)
+            first = len(self._waiting) == 1
+        if not first:
             return
+        try:
+            asyncio.get_running_loop().call_later(FLUSH_WITHIN_S, self.flush)
+        except RuntimeError:
+            self.flush()
+
+    def flush(self) -> None:
+        with self._lock:
+            lines, self._waiting = self._waiting, []
+            if not lines:
+                return
+            try:
+                self._stream.write(b"\n".join(lines) + b"\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                # Nowhere is left to complain to.
+                return
 
 
 class _FromLibraries(logging.Handler):

@@ -25,11 +25,13 @@ from hub.contract import (
     EventType,
     Handler,
     Hub,
+    LogEvent,
     Schema,
 )
 
 GROUP = "unionhub.plugins"
 _EVENT_TYPE = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9_-]+)+\.v[1-9][0-9]*", re.ASCII)
+_LOG_EVENT = re.compile(r"[a-z_]+\.[a-z_]+", re.ASCII)
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,39}", re.ASCII)
 
 
@@ -62,6 +64,7 @@ class Registry:
     schemas: Mapping[str, Schema]
     #: By "group name", as typed on the command line.
     commands: Mapping[str, Command]
+    log_events: Mapping[str, LogEvent]
     #: Makes the Directory of this hub; None when no plugin keeps people.
     directory: Callable[[Hub], Directory | None] | None
     plugins: tuple[LoadedPlugin, ...]
@@ -142,6 +145,10 @@ def _schema_flaw(item: Schema) -> str | None:
     return f"tables {strange} must start with {item.owner}_" if strange else None
 
 
+def _log_event_flaw(item: Any) -> str | None:
+    return None if _LOG_EVENT.fullmatch(item.name) else f"name {item.name!r} is not like noun.past_tense"
+
+
 def _command_flaw(item: Any) -> str | None:
     if not _PLAIN_NAME.fullmatch(item.group) or not _PLAIN_NAME.fullmatch(item.name):
         return f"name {item.group!r} {item.name!r}"
@@ -153,6 +160,7 @@ _KINDS = (
     _Kind("hub_event_types", EventType, lambda x: str(x.name), _event_flaw),
     _Kind("hub_handlers", Handler, lambda x: str(x.name), _handler_flaw),
     _Kind("hub_schemas", Schema, lambda x: str(x.owner), _schema_flaw),
+    _Kind("hub_log_events", LogEvent, lambda x: str(x.name), _log_event_flaw),
     _Kind("hub_commands", Command, lambda x: f"{x.group} {x.name}", _command_flaw),
 )
 _DIRECTORY = "hub_directory"
@@ -217,6 +225,7 @@ class _Building:
             handlers=frozen["hub_handlers"],
             schemas=frozen["hub_schemas"],
             commands=frozen["hub_commands"],
+            log_events=frozen["hub_log_events"],
             directory=self.directory,
             plugins=tuple(self.plugins),
             broken=tuple(self.broken),

@@ -65,5 +65,3 @@ class Scheduler:
         now = self._clock()
         if await self._store.due_run("pull", connection, slot(schedule, now), to_us(now)):
             self._wake()
-
-

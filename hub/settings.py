@@ -131,9 +131,9 @@ def write_simulator_secrets(folder: Path) -> list[Path]:
     """
     wanted = "".join(path.read_text("utf-8") for path in sorted((folder / "connections").glob("*.toml")))
     written = []
-    for source in sorted((DEFAULTS / "secrets").glob("simulator-*")):
-        target = folder / "secrets" / source.name
-        if f'"secrets/{source.name}"' not in wanted or target.exists():
+    for source in sorted((DEFAULTS / "secrets").glob("simulator-*.txt")):
+        target = folder / "secrets" / source.stem
+        if f'"secrets/{source.stem}"' not in wanted or target.exists():
             continue
         target.parent.mkdir(mode=0o700, exist_ok=True)
         target.touch(mode=0o600)

@@ -10,6 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any
 
 from hub.clock import Clock
 from hub.deliver import Deliverer
@@ -20,6 +22,10 @@ from hub.store.base import AttemptRow, ClaimRequest, Job, Settlement, Store
 
 #: Longest sleep without a look: other processes' commits and clock steps are noticed within it.
 POLL_S = 1.0
+#: A commit waits this long for company, unless so many wait already: each costs a disk flush.
+SETTLE_WITHIN_S, SETTLE_AT = 0.02, 100
+#: How often running tries are held against their limits.
+WATCH_EVERY_S = 0.25
 #: Settlements that may wait for their commit before lanes stop claiming.
 UNSETTLED = 2000
 
@@ -103,7 +109,7 @@ class Worker:
         self._suspects: set[bytes] = set()
         self._stopping = False
         self._ended = False
-        self._in_flight = 0
+        self._running: dict[asyncio.Task[Any], Job] = {}
 
     def wake(self) -> None:
         self._wake.set()
@@ -111,11 +117,12 @@ class Worker:
     @property
     def busy(self) -> int:
         """Claimed rows that are not settled yet."""
-        return self._in_flight + sum(len(lane.jobs) for lane in self._lanes.values()) + len(self._to_settle)
+        return len(self._running) + sum(len(lane.jobs) for lane in self._lanes.values()) + len(self._to_settle)
 
     async def run(self) -> None:
         """Until ``stop``; a ledger that cannot be written now is asked again, nothing is claimed meanwhile."""
         settler = asyncio.create_task(self._settle_loop(), name="settler")
+        watch = asyncio.create_task(self._watch(), name="watch")
         try:
             while not self._stopping:
                 await self._wait(await self._claim_some())
@@ -123,6 +130,7 @@ class Worker:
             self._stopping = self._ended = True
             self._settle_wake.set()
             await settler
+            watch.cancel()
 
     async def stop(self, within_s: float) -> None:
         """Claims no more, gives back what has not begun, lets tries end, then cancels what still runs."""
@@ -149,7 +157,10 @@ class Worker:
         self._wake.clear()
         if len(self._to_settle) > UNSETTLED:
             return 0.05
-        capacity = {name: room for name, lane in self._lanes.items() if (room := lane.room()) > 0}
+        # Only lanes that have worked off half a round: a claim for every free slot would be a commit each.
+        capacity = {
+            name: room for name, lane in self._lanes.items() if (room := lane.room()) > lane.spec.concurrency // 2
+        }
         if not capacity:
             return POLL_S
         now = to_us(self._clock())
@@ -194,14 +205,16 @@ class Worker:
     # -- running and settling ----------------------------------------------------------------------
 
     async def _one(self, job: Job, lane: Lane) -> None:
-        self._in_flight += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[task] = job
         try:
             settlement = await self._deliverer.run(job, lane.pace)
         except asyncio.CancelledError:
             # The deliverer turns a cancelled try into an outcome; here nothing had begun yet.
             settlement = self._deliverer.release(job)
         finally:
-            self._in_flight -= 1
+            del self._running[task]
         if settlement is not None:
             self._settle(settlement)
             if settlement.not_before_us or settlement.pause:
@@ -212,12 +225,22 @@ class Worker:
         if len(lane.jobs) <= lane.spec.concurrency // 2:
             self._wake.set()
 
+    async def _watch(self) -> None:
+        """Cancels what has run past its limit; the deliverer turns that into an outcome."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            now = monotonic()
+            for task, job in list(self._running.items()):
+                if now > job.limit_s and not job.ran_out:
+                    job.ran_out = True
+                    task.cancel()
+
     def _settle(self, settlement: Settlement) -> None:
         self._to_settle.append(settlement)
         self._settle_wake.set()
 
     async def _settle_loop(self) -> None:
-        while not (self._ended and not self._to_settle and not self._in_flight):
+        while not (self._ended and not self._to_settle and not len(self._running)):
             if not self._to_settle:
                 self._settle_wake.clear()
                 try:
@@ -226,6 +249,8 @@ class Worker:
                 except TimeoutError:
                     pass
                 continue
+            if len(self._to_settle) < SETTLE_AT and not self._stopping:
+                await asyncio.sleep(SETTLE_WITHIN_S)
             batch, self._to_settle = self._to_settle, []
             try:
                 ok = await self._store.settle(batch, to_us(self._clock()))

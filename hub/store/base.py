@@ -122,6 +122,9 @@ class Job:
     #: The instant this try was given on a paced destination, 0 where there is no limit.
     send_at: int = 0
     claimed_at: int = 0
+    #: When the running stage of the try is cancelled, on the monotonic clock, and whether it was.
+    limit_s: float = 0.0
+    ran_out: bool = False
 
 
 @dataclass(slots=True)

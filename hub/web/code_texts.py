@@ -57,6 +57,13 @@ RUNS: dict[str, Pair] = {
     "failed": ("không xong", "failed"),
 }
 
+PAUSED_BY: dict[str, Pair] = {
+    "operator": ("do người vận hành", "by a person"),
+    "hub": ("do hệ thống", "by the hub"),
+    "file": ("theo cấu hình", "by its configuration"),
+}
+PRIORITIES: tuple[Pair, ...] = (("khẩn", "urgent"), ("thường", "normal"), ("hàng loạt", "bulk"))
+
 REASONS: dict[str, Pair] = {
     # the hub's own
     "expired": ("quá hạn", "expired"),
@@ -212,8 +219,8 @@ REPAIRS: dict[str, tuple[Pair, Pair, Pair]] = {
             "It is signed as agreed, but its content is not. The request is kept as it came, nothing is lost.",
         ),
         (
-            "Hỏi bên gửi có vừa đổi mẫu dữ liệu không; chuyển mã sự kiện bên dưới cho người phụ trách phần mở rộng.",
-            "Ask the sender whether their format changed; give the event's id below to whoever keeps the plugin.",
+            "Hỏi bên gửi có vừa đổi mẫu dữ liệu không; mở sự kiện và chuyển mã cho người phụ trách phần mở rộng.",
+            "Ask the sender whether their format changed; open the event and give its id to whoever keeps the plugin.",
         ),
     ),
     "poison": (

@@ -16,6 +16,7 @@ from uuid import UUID
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import Field
+from yarl import URL
 
 from hub import views
 from hub.app import INTERNAL, HubApp
@@ -112,6 +113,7 @@ class Console:
             auto_reload=False,
             finalize=visible,
         )
+        self._env.filters["short"] = short
         self._day: dict[str, list[list[int]]] = {}
         self._day_until = 0.0
 
@@ -142,6 +144,7 @@ class Console:
             other_url=str(request.rel_url.update_query(lang=other)),
             event_title=lambda type_: self._event_title(language, type_),
             subject=self._subject,
+            source=lambda event: event["source"].removeprefix(self._hub.config.hub.source) or event["source"],
             channel=self._channel,
             url=_url,
             **values,
@@ -217,9 +220,7 @@ class Console:
         ]  # fmt: skip
         if name == INTERNAL:
             row["title"] = language.say("connections.handler")
-        not_before = row["not_before"]
-        if row["state"] == "open" and not_before and datetime.fromisoformat(not_before) > language.now:
-            row["state"] = "waiting_until"
+        row["state"] = _standing(row, language)
         row["run"] = await views.last_run(self._hub.store, name) if opened and opened.source else None
         row["spark"] = sparkline(day.get(row["destination"] or "", []))
 
@@ -313,7 +314,10 @@ class Console:
             response = self._render(request, language, "wrong.html")
             response.set_status(404)
             return response
-        return self._render(request, language, "delivery.html", d=found, event=found.get("event"))
+        held, rows = await asyncio.gather(self._hub.store.held(), views.connections(self._hub.store))
+        states = {row["destination"]: _standing(row, language) for row in rows}
+        standing = "held" if held else states.get(found["destination"], "open")
+        return self._render(request, language, "delivery.html", d=found, event=found.get("event"), standing=standing)
 
 
 async def _nothing() -> None:
@@ -336,8 +340,17 @@ def short(id: str) -> str:
     return id if len(id) <= 8 else id[:8] + "…"
 
 
+def _standing(row: Json, language: Language) -> str:
+    """The state of a destination; one whose partner asked for a pause is not simply running."""
+    not_before = row["not_before"]
+    if row["state"] == "open" and not_before and language.parse(not_before) > language.now:
+        return "waiting_until"
+    state: str = row["state"]
+    return state
+
+
 def _url(path: str, /, **query: Any) -> str:
-    return str(web.URL(path).with_query({k: str(v) for k, v in query.items() if v is not None}))
+    return str(URL(path).with_query({k: str(v) for k, v in query.items() if v is not None}))
 
 
 def _cell(value: object) -> str:

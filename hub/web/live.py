@@ -14,13 +14,14 @@ from hub.web.problems import problem
 SPACING_S = 0.25
 #: A comment this often keeps proxies from closing the stream and finds readers that are gone.
 PING_S = 15.0
-#: Repairs and pauses are also opened by commands and plugins, which tell nobody: looked for this often.
-LOOK_S = 2.0
+#: Claims, and repairs and pauses by commands and plugins, tell nobody: they are looked for this often.
+LOOK_S = 1.0
 READERS = 64
 
 _STANDING = (
     "SELECT (SELECT coalesce(max(id), 0) FROM repair), (SELECT count(*) FROM repair WHERE cleared_at IS NULL),"
     " (SELECT count(*) FROM destination WHERE paused_by IS NOT NULL),"
+    " (SELECT max(last_served_at) FROM destination),"
     " (SELECT count(*) FROM connection WHERE paused_by IS NOT NULL), (SELECT hold FROM ledger)"
 )
 
@@ -94,7 +95,7 @@ class Live:
         return True
 
     async def _look(self) -> None:
-        """Pokes when repairs, pauses or the hold changed, for as long as somebody reads."""
+        """Pokes when claims, repairs, pauses or the hold changed, for as long as somebody reads."""
         before = await self._hub.store.read(_STANDING)
         while self._readers:
             await asyncio.sleep(LOOK_S)

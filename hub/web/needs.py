@@ -9,7 +9,6 @@ from uuid import UUID
 
 from hub.app import HubApp
 from hub.model import Json
-from hub.web.code_texts import REPAIRS
 from hub.web.texts import Language
 
 
@@ -40,7 +39,7 @@ def needs(
     if held is not None:
         what, why, do = language.repair("held", {}, held)
         found.append(Need(key="held", what=what, why=why, do=do, code=held, commands=("unionhub release",)))
-    found += [_of_repair(language, repair) for repair in repairs]
+    found += [_of_repair(language, repair, connections) for repair in repairs]
     if totals.get("unknown", 0) > 0:
         days = hub.config.hub.unknown.unresolved_after_days
         what, why, do = language.repair("unknown_outcomes", {"count": totals["unknown"], "days": days})
@@ -52,7 +51,7 @@ def needs(
     return found
 
 
-def _of_repair(language: Language, repair: Json) -> Need:
+def _of_repair(language: Language, repair: Json, connections: Sequence[Json]) -> Need:
     kind, object, detail = repair["kind"], repair["object"], repair["detail"]
     what, why, do = language.repair(kind, {"object": object, "detail": language.half(detail)}, detail)
     link: tuple[str, str] | None = None
@@ -61,9 +60,12 @@ def _of_repair(language: Language, repair: Json) -> Need:
     code = detail if kind in ("destination_paused", "connection_paused") else kind
     match kind:
         case "destination_paused":
-            link = ("repairs.see", f"/deliveries?state=open&destination={quote(object, safe='')}")
+            link = _kept(object)
             commands = (f"unionhub connections resume {object}",)
         case "connection_paused":
+            destinations = [r["destination"] for r in connections if r["connection"] == object and r["destination"]]
+            if len(destinations) == 1:
+                link = _kept(destinations[0])
             commands = (f"unionhub connections check {object}", f"unionhub connections resume {object}")
         case "login_refused":
             commands = (f"unionhub connections check {object}",)
@@ -72,12 +74,14 @@ def _of_repair(language: Language, repair: Json) -> Need:
         case "poison":
             link = ("repairs.see_delivery", f"/deliveries/{_dashed(object)}")
             commands = (f"unionhub deliveries replay {_dashed(object)}",)
-        case _ if kind not in REPAIRS:
-            do = language.repair("other", {"object": object, "detail": ""})[2]
     return Need(
         key=f"repair:{repair['id']}", what=what, why=why, do=do, code=code, since=repair["opened_at"], link=link,
         commands=commands,
     )  # fmt: skip
+
+
+def _kept(destination: str) -> tuple[str, str]:
+    return "repairs.see", f"/deliveries?state=open&destination={quote(destination, safe='')}"
 
 
 def _dashed(id: str) -> str:

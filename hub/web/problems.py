@@ -21,6 +21,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "body-too-large": ("Nội dung quá lớn", "The body is too large"),
     "body-too-slow": ("Nội dung đến quá chậm", "The body took too long to arrive"),
+    "request-malformed": ("Yêu cầu không đúng giao thức HTTP", "This is not well-formed HTTP"),
     "headers-invalid": ("Tiêu đề yêu cầu không hợp lệ", "The request's headers are not valid"),
     "signature-invalid": (
         "Yêu cầu không được ký đúng như thỏa thuận",

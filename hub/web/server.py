@@ -13,12 +13,14 @@ from collections.abc import Awaitable, Callable
 
 import orjson
 from aiohttp import hdrs, web
+from aiohttp.web_protocol import _ErrInfo
 
 from hub import metrics
 from hub.app import HubApp
 from hub.contract import RawRequest
 from hub.errors import HubError, InputError
 from hub.log import log
+from hub.web import api, console
 from hub.web.problems import problem, problem_of
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -40,12 +42,22 @@ def build(hub: HubApp, token: str = "") -> web.Application:
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
     app.router.add_get("/metrics", _metrics)
+    api.mount(app, hub)
+    console.mount(app, hub)
     return app
 
 
 def runner(app: web.Application) -> web.AppRunner:
     """With the rules that keep a hostile body or an idle connection cheap."""
-    return web.AppRunner(app, auto_decompress=False, keepalive_timeout=15.0, lingering_time=1.0, access_log=None)
+    return _Runner(
+        app,
+        auto_decompress=False,
+        keepalive_timeout=15.0,
+        lingering_time=1.0,
+        access_log=None,
+        # A body that is still arriving must not use up the time a stop has; its sender sends again.
+        shutdown_timeout=1.0,
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -53,6 +65,74 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+# -- below the application: what is not well-formed HTTP ---------------------------------------------
+
+
+class _Protocol(web.RequestHandler):
+    """Answers what aiohttp cannot read with a problem document; its own answer would quote the request."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        current = self._current_request
+        if current is None or current.content.is_eof():
+            return
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            # Whoever waits for the rest of this body must hear that it cannot come.
+            current.content.set_exception(web.RequestPayloadError())
+            current.content.feed_eof()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        if status >= 500:
+            log("request.failed", path=request.path, error=exc)
+            return _refused("internal", status)
+        return _refused("request-malformed", 400)
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        limit = self.app[HUB].config.hub.http.max_body_bytes
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            refused = _misframed(request, limit)
+            return await made.request_handler(request) if refused is None else refused
+
+        return _Server(handle, request_factory=made.request_factory, **made._kwargs)
+
+
+def _misframed(request: web.BaseRequest, limit: int) -> web.Response | None:
+    """What two servers could read differently is refused, and the connection ends with it."""
+    if request.headers.get(hdrs.TRANSFER_ENCODING, "chunked").lower() != "chunked":
+        return _refused("request-malformed", 400)
+    expected = request.headers.get(hdrs.EXPECT)
+    if expected is None:
+        return None
+    if expected.lower() != "100-continue":
+        return _refused("request-malformed", 417)
+    # Before such a body is invited.
+    too_large = request.content_length is not None and request.content_length > limit
+    return _refused("body-too-large", 413) if too_large else None
+
+
+def _refused(slug: str, status: int) -> web.Response:
+    metrics.inbound.labels("unknown", str(status)).inc()
+    log("event.received", connection="unknown", status=status, reason=slug)
+    response = problem(slug, status)
+    response.force_close()
+    return response
 
 
 # -- middlewares -----------------------------------------------------------------------------------
@@ -68,8 +148,10 @@ async def _last_resort(request: web.Request, handler: Handler) -> web.StreamResp
         return problem("method-not-allowed", 405, headers={"Allow": ", ".join(sorted(error.allowed_methods))})
     except web.HTTPRequestEntityTooLarge:
         return problem("body-too-large", 413)
-    except web.HTTPException:
-        raise
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return problem("input-invalid", error.status)
     except HubError as error:
         if error.status >= 500:
             log("request.failed", path=request.path, error=error)
@@ -86,19 +168,30 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     token = request.app[TOKEN]
     if not token:
-        host = request.host.rsplit(":", 1)[0].strip("[]")
-        if not is_loopback(host):
+        if not is_loopback(_host(request)):
             return problem("host-not-allowed", 403)
         return await handler(request)
     given = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.cookies.get(TOKEN_COOKIE, "")
-    if hmac.compare_digest(given.encode(), token.encode()):
+    if _same(given, token):
         return await handler(request)
-    if hmac.compare_digest(request.query.get("token", "").encode(), token.encode()):
+    if _same(request.query.get("token", ""), token):
         # Out of the address bar at once, so that it is in no history and no Referer.
-        response = web.HTTPSeeOther(request.path)
+        # One slash: with two, the rest of the path would be a host.
+        response = web.HTTPSeeOther("/" + request.rel_url.raw_path.lstrip("/"))
         response.set_cookie(TOKEN_COOKIE, token, httponly=True, samesite="Strict", path="/")
         raise response
     return problem("token-required", 401)
+
+
+def _host(request: web.Request) -> str:
+    """The name in the Host header, without port and brackets; "" when there is none."""
+    name = request.headers.get(hdrs.HOST, "").lower()
+    return name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+
+
+def _same(given: str, token: str) -> bool:
+    # Bytes that are not UTF-8 arrive as half surrogates.
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
 
 
 # -- inbound ---------------------------------------------------------------------------------------
@@ -157,6 +250,8 @@ async def _body(request: web.Request, hub: HubApp) -> bytes:
                     raise too_large
     except TimeoutError:
         raise InputError(problem="body-too-slow", status=408) from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise InputError(problem="request-malformed", status=400) from None
     return bytes(body)
 
 

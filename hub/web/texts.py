@@ -28,7 +28,6 @@ TEXTS: dict[str, Pair] = {
     "copy": ("Chép", "Copy"),
     "copied": ("Đã chép", "Copied"),
     "none": ("không có", "none"),
-    "code": ("mã {code}", "code {code}"),
     "home.title": ("Tổng quan", "Overview"),
     "home.purpose": (
         "Dữ liệu có đang thông suốt không, và việc gì đang cần người xử lý.",
@@ -77,9 +76,6 @@ TEXTS: dict[str, Pair] = {
     "connections.receives": ("cổng nhận", "receiver"),
     "connections.reads": ("nguồn đọc", "source"),
     "connections.sends": ("cổng gửi", "sink"),
-    "connections.by.operator": ("do người vận hành", "by a person"),
-    "connections.by.hub": ("do hệ thống", "by the hub"),
-    "connections.by.file": ("theo cấu hình", "by its configuration"),
     "connections.failures": ("{count} lỗi liên tiếp", "{count} failures in a row"),
     "connections.again": ("thử lại {when}", "tries again {when}"),
     "connections.until": ("đến {when}", "until {when}"),
@@ -124,7 +120,6 @@ TEXTS: dict[str, Pair] = {
         "No delivery fits this filter. Loosen it to see more.",
     ),
     "deliveries.all": ("Xem tất cả lượt gửi", "See all deliveries"),
-    "deliveries.event": ("Sự kiện", "Event"),
     "deliveries.destination": ("Điểm đến", "Destination"),
     "deliveries.recipient": ("Người nhận", "Recipient"),
     "deliveries.state": ("Trạng thái", "State"),
@@ -149,17 +144,30 @@ TEXTS: dict[str, Pair] = {
     "delivery.facts": ("Thông tin", "Facts"),
     "delivery.subscription": ("Đăng ký nhận", "Subscription"),
     "delivery.priority": ("Ưu tiên", "Priority"),
-    "delivery.priority.0": ("khẩn", "urgent"),
-    "delivery.priority.1": ("thường", "normal"),
-    "delivery.priority.2": ("hàng loạt", "bulk"),
     "delivery.generation": ("Lần gửi lại", "Replay"),
     "delivery.expires": ("Hết hạn", "Expires"),
     "delivery.settled": ("Kết thúc lúc", "Settled"),
     "delivery.batch": ("Đợt gửi", "Batch"),
-    "delivery.next.pending": ("Thử {when}.", "Tried {when}."),
+    "delivery.next.pending": ("Sẽ gửi: {when}.", "To be sent: {when}."),
+    "delivery.next.held": (
+        "Hệ thống đang giữ, chưa gửi gì. Lượt này không mất.",
+        "The hub is on hold and sends nothing. This delivery is kept.",
+    ),
+    "delivery.next.paused": (
+        "Điểm đến đang tạm dừng, chưa gửi. Lượt này được giữ lại, không mất.",
+        "The destination is paused, so it is not sent yet. It is kept, not lost.",
+    ),
+    "delivery.next.breaker_open": (
+        "Điểm đến đang tạm ngắt do lỗi liên tiếp; hệ thống tự thử lại, lượt này không mất.",
+        "The destination is left alone after repeated failures; the hub tries again by itself, this one is kept.",
+    ),
+    "delivery.next.waiting_until": (
+        "Bên nhận yêu cầu chờ; hệ thống tự gửi khi hết thời gian chờ.",
+        "The receiver asked to wait; the hub sends it by itself after that.",
+    ),
     "delivery.next.accepted": (
-        "Đợi báo nhận {when}; quá lúc đó thì thành không rõ kết quả.",
-        "A receipt is awaited {when}; after that the outcome is unknown.",
+        "Đang đợi báo nhận. Hết thời hạn {when}, khi đó kết quả thành không rõ.",
+        "A receipt is awaited. Its time ends {when}; then the outcome is unknown.",
     ),
     "delivery.next.unknown": (
         "Hệ thống không tự gửi lại, để không ai nhận hai lần. Hỏi bên nhận rồi xử lý kết quả bằng lệnh:",
@@ -257,6 +265,19 @@ class Language:
         size, unit = next(step for step in _STEPS if away >= step[0])
         return self.say(f"{way}.{unit}", n=int(away // size))
 
+    def distance_until(self, text: str) -> str:
+        """How far ahead an RFC 3339 instant is; one that has passed is now."""
+        moment = self.parse(text)
+        return self.distance(moment) if moment > self.now else self.say("in.now")
+
+    @staticmethod
+    def parse(text: str) -> datetime:
+        """An RFC 3339 instant of a read model."""
+        return datetime.fromisoformat(text)
+
+    def between_ms(self, start: str, end: str) -> float:
+        return (self.parse(end) - self.parse(start)).total_seconds() * 1000
+
     def milliseconds(self, value: float | None) -> str:
         if value is None:
             return "–"
@@ -274,6 +295,24 @@ class Language:
     def state(self, state: str, channel: str | None = None) -> str:
         special = code_texts.STATES_BY_CHANNEL.get((channel or "", state))
         return self.pick(special) if special else self.code_text(code_texts.STATES, state)
+
+    def connection_state(self, state: str) -> str:
+        return self.code_text(code_texts.CONNECTION_STATES, state)
+
+    def paused_by(self, who: str) -> str:
+        return self.code_text(code_texts.PAUSED_BY, who)
+
+    def outcome(self, outcome: str) -> str:
+        return self.code_text(code_texts.OUTCOMES, outcome)
+
+    def receipt_state(self, state: str) -> str:
+        return self.code_text(code_texts.RECEIPTS, state)
+
+    def run_state(self, state: str) -> str:
+        return self.code_text(code_texts.RUNS, state)
+
+    def priority(self, priority: int) -> str:
+        return self.pick(code_texts.PRIORITIES[priority])
 
     def reason(self, code: str) -> str:
         """The words of a reason; "" when only the code can be shown."""

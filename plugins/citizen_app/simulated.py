@@ -10,12 +10,18 @@ from yarl import URL
 
 from hub.contract import SecretRef, Simulator
 
+#: Where systems begin to give out free ports.
+_EPHEMERAL = 32_768
+
 
 def _arguments(connections: Mapping[str, Any], secret: Callable[[SecretRef], str], folder: Path) -> Sequence[str]:
-    """There is one citizen app: the first connection's. Its control port is a thousand above its own."""
+    """There is one citizen app: the first connection's."""
     name, settings = next(iter(sorted(connections.items())))
     port = URL(settings.base_url).port or 0
-    arguments = ["--port", str(port), "--control-port", str(port + 1000 if port else 0), "--connection", name]
+    # A thousand above the configured port, where people look for it; beside a port that the system gave out,
+    # that one may be taken.
+    control = port + 1000 if 0 < port < _EPHEMERAL else 0
+    arguments = ["--port", str(port), "--control-port", str(control), "--connection", name]
     arguments += ["--client-id", settings.client_id, "--client-secret", secret(settings.client_secret)]
     if settings.webhook_secrets:
         arguments += ["--webhook-secret", secret(settings.webhook_secrets[0])]

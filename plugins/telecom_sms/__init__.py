@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hub.contract import Connection, ConnectionContext, ConnectorType, Schema
+from hub.contract import Connection, ConnectionContext, ConnectorType, LogEvent, Schema
 from hub.hookspecs import hookimpl
 
 from .settings import SmsSettings
@@ -38,3 +38,13 @@ def hub_schemas() -> Sequence[Schema]:
     from .tables import METADATA, VERSIONS
 
     return [Schema(owner="telecom_sms", metadata=METADATA, versions=VERSIONS)]
+
+
+@hookimpl
+def hub_log_events() -> Sequence[LogEvent]:
+    return [
+        LogEvent("session.bound", "A bind to the carrier is up.", ("connection", "mode", "window")),
+        LogEvent("session.lost", "A bind to the carrier has ended.", ("connection", "mode", "reason"), "warning"),
+        LogEvent("message.received", "A message from a phone came; it is counted.", ("connection", "count", "octets")),
+        LogEvent("receipt.unreadable", "A receipt could not be read.", ("connection", "state"), "warning"),
+    ]

@@ -144,7 +144,7 @@ class SmsSink:
         claim = tables.CLAIM_PHONE(
             campaign=(shipment.batch_id or shipment.event.id).bytes,
             phone_hash=self._hub.keyed_hash("phone", msisdn),
-            delivery_id=shipment.delivery_id.bytes,
+            delivery_id=shipment.id,
             admitted_at=to_us(self._hub.now()),
         )
         return Admit([Guard(claim, rows=1, otherwise="same_recipient")])

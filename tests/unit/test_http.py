@@ -175,8 +175,10 @@ async def test_a_redirect_is_an_answer_and_is_not_followed(partner: Partner, ses
 
 async def test_no_cookie_is_kept(partner: Partner, session: aiohttp.ClientSession) -> None:
     partner.script = partner.answer(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
-    await post(session, partner.url)
-    await post(session, partner.url)
+    # By name: a cookie jar ignores hosts that are addresses anyway.
+    url = partner.url.with_host("localhost")
+    await post(session, url)
+    await post(session, url)
     assert b"cookie" not in partner.requests[1][0].lower()
 
 

@@ -192,9 +192,7 @@ class SqliteStore:
         await self._writer.submit(lambda tx: settle_ops.keep_refs(tx, connection, delivery_id, refs, of_parts, now))
 
     async def take_over(self, boot: bytes, now: int) -> int:
-        return int(
-            await self._writer.submit(lambda tx: operate_ops.take_over(tx, boot, now, self._unresolved_after_s))
-        )
+        return int(await self._writer.submit(lambda tx: operate_ops.take_over(tx, boot, now, self._unresolved_after_s)))
 
     async def sweep(self, now: int) -> int:
         return int(await self._writer.submit(lambda tx: operate_ops.sweep(tx, now, self._unresolved_after_s)))
@@ -222,7 +220,7 @@ class SqliteStore:
             f"SELECT subject, wrapped FROM subject_key WHERE wrapped IS NOT NULL AND subject IN ({marks})",
             tuple(subjects),
         )
-        return dict(rows)  # type: ignore[arg-type]
+        return dict(rows)
 
     async def due_run(self, kind: str, object: str, slot: int, now: int) -> bool:
         run_id = new_id().bytes

@@ -7,8 +7,7 @@ from hub.store.sqlite.settle import NEVER, SECOND
 from hub.store.sqlite.writer import Tx
 
 _OPEN = (
-    " FROM destination d JOIN connection c ON c.name = d.connection"
-    " WHERE d.paused_by IS NULL AND c.paused_by IS NULL"
+    " FROM destination d JOIN connection c ON c.name = d.connection WHERE d.paused_by IS NULL AND c.paused_by IS NULL"
 )
 _DUE_DESTINATIONS = (
     "SELECT d.id, d.failures, d.next_send_at, d.spacing_us" + _OPEN + " AND d.next_due_at <= ?"
@@ -41,7 +40,7 @@ _PICK_SUSPECT = _JOB + (
     " ORDER BY q.due_at, q.seq LIMIT 1"
 )
 _LEASE = (
-    "UPDATE queue SET state = 'leased', lease_no = lease_no + 1, lease_owner = ?, lease_until = ? WHERE seq = ?"
+    "UPDATE queue SET state = 'leased', lease_no = lease_no + 1, lease_owner = ?, lease_until = ? WHERE seq IN ("
 )
 _EARLIEST = (
     "SELECT min(at) FROM (SELECT min(due_at) AS at FROM queue WHERE destination = ?1 AND priority = 0"
@@ -126,7 +125,7 @@ def _take(
     if not rows:
         return request.now, next_send_at, 0
     first = _first_instant(request.now, next_send_at, spacing)
-    tx.executemany(_LEASE, [(request.owner, request.lease_until, row[-1]) for row in rows])
+    tx.many(_LEASE, [(row[-1],) for row in rows], ")", lead=(request.owner, request.lease_until))
     for i, row in enumerate(rows):
         job = Job(*row[:-1])  # type: ignore[arg-type]
         job.breaker_open = probing

@@ -14,21 +14,16 @@ from hub.store.sqlite.writer import Tx
 
 _EVENT = (
     "INSERT INTO event (id, source, type, subject, occurred_at, received_at, correlation_id, batch_id, scope_id,"
-    " key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " key_hash)"
 )
-_CONTENT = "INSERT INTO content (event_id, sealed_for, quarantined, body) VALUES (?, ?, ?, ?)"
-_DEDUPE = (
-    "INSERT INTO dedupe (source, key, content_hash, event_id, keep_until) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT (source, key) DO NOTHING"
-)
+_CONTENT = "INSERT INTO content (event_id, sealed_for, quarantined, body)"
+_DEDUPE = "INSERT INTO dedupe (source, key, content_hash, event_id, keep_until)"
+_UNLESS_KNOWN = " ON CONFLICT (source, key) DO NOTHING"
 _QUEUE_COLUMNS = (
     "id, event_id, destination, recipient, generation, batch_id, subscription, projection, purpose, priority,"
     " order_key, on_dead_hold, expires_at, created_at, due_at, scope_id, key_hash"
 )
-_QUEUE = (
-    f"INSERT INTO queue ({_QUEUE_COLUMNS}, state, reason, weight, tries, crashes, lease_no)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 1, 0, 0, 0)"
-)
+_QUEUE = f"INSERT INTO queue ({_QUEUE_COLUMNS}, state)"
 #: Whoever is unsettled on the key, an accepted one aside, goes first.
 _KEY_HELD = (
     "SELECT 1 FROM queue WHERE order_key = ? AND destination = ? AND order_key IS NOT NULL"
@@ -71,7 +66,7 @@ def _execute(tx: Tx, statement: Statement) -> int:
 def _drafts(tx: Tx, drafts: Sequence[DraftRows]) -> CommitReport:
     fresh = drafts
     events = [(d.event[0], False) for d in drafts]
-    new = tx.executemany(_DEDUPE, [d.dedupe for d in drafts]).rowcount
+    new = tx.many(_DEDUPE, [d.dedupe for d in drafts], _UNLESS_KNOWN)
     if new != len(drafts):
         fresh = []
         for i, draft in enumerate(drafts):
@@ -88,8 +83,8 @@ def _drafts(tx: Tx, drafts: Sequence[DraftRows]) -> CommitReport:
                 raise IdempotencyConflict
     if not fresh:
         return CommitReport(events)
-    tx.executemany(_EVENT, [d.event for d in fresh])
-    tx.executemany(_CONTENT, [d.content for d in fresh])
+    tx.many(_EVENT, [d.event for d in fresh])
+    tx.many(_CONTENT, [d.content for d in fresh])
     enqueue(tx, [row for d in fresh for row in d.deliveries])
     for draft in fresh:
         if draft.batch is not None:
@@ -132,7 +127,7 @@ def enqueue(tx: Tx, rows: Sequence[QueueRow]) -> None:
             )
         )  # fmt: skip
         tx.count(r.destination, "open", 1)
-    tx.executemany(_QUEUE, values)
+    tx.many(_QUEUE, values)
     tx.executemany(_DUE, [(at, destination, at) for destination, at in due.items()])
 
 

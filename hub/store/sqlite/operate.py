@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hub.model import State
 from hub.store.base import ConnectionRow, DestinationRow, QueueRow, RunRow
 from hub.store.sqlite.commit import enqueue
-from hub.store.sqlite.settle import NEVER, POISON, SECOND, finish_open, open_repair, pause, weigh_receipts
+from hub.store.sqlite.settle import NEVER, POISON, SECOND, finish_open, open_repair, pause, supersede_refs, weigh_receipts
 from hub.store.sqlite.writer import Tx
 
 #: Rows one sweep may settle in one transaction.
@@ -89,7 +89,8 @@ def configure(tx: Tx, connections: Sequence[ConnectionRow], destinations: Sequen
             (c.name, c.type),
         )
         tx.execute(
-            "UPDATE connection SET paused_by = NULL, paused_reason = '' WHERE name = ? AND paused_by = 'file'", (c.name,)
+            "UPDATE connection SET paused_by = NULL, paused_reason = '' WHERE name = ? AND paused_by = 'file'",
+            (c.name,),
         )
         clear_repair(tx, "connection_file_gone", c.name, now)
     for d in destinations:
@@ -105,9 +106,7 @@ def configure(tx: Tx, connections: Sequence[ConnectionRow], destinations: Sequen
     known = {c.name for c in connections}
     for (name,) in tx.execute("SELECT name FROM connection WHERE managed_by = 'file' AND paused_by IS NULL").fetchall():
         if name not in known:
-            tx.execute(
-                "UPDATE connection SET paused_by = 'file', paused_reason = 'file_gone' WHERE name = ?", (name,)
-            )
+            tx.execute("UPDATE connection SET paused_by = 'file', paused_reason = 'file_gone' WHERE name = ?", (name,))
             open_repair(tx, "connection_file_gone", name, "its configuration file is gone", now)
     still = {d.id for d in destinations}
     for name, owner in tx.execute("SELECT id, connection FROM destination WHERE paused_by IS NULL").fetchall():
@@ -214,4 +213,5 @@ def resolve(tx: Tx, delivery_id: bytes, verdict: str, reason: str, now: int) -> 
     tx.execute("UPDATE destination SET next_due_at = ? WHERE id = ? AND next_due_at > ?", (now, row[1], now))
     tx.count(row[1], row[0], -1)
     tx.count(row[1], "open", 1)
+    supersede_refs(tx, delivery_id)
     return True

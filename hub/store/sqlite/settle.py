@@ -21,6 +21,15 @@ _TO_HISTORY = (
     f"INSERT INTO delivery ({_COPIED}, state, reason, tries, body_sha256, settled_at)"
     f" SELECT {_COPIED}, ?, ?, tries + ?, coalesce(body_sha256, ?), ? FROM queue WHERE id = ? AND lease_no = ?"
 )
+_ALL_TO_HISTORY = (
+    f"INSERT INTO delivery ({_COPIED}, state, reason, tries, body_sha256, settled_at)"
+    f" SELECT {', '.join('q.' + c for c in _COPIED.split(', '))}, 'delivered', '', q.tries + 1,"
+    " coalesce(q.body_sha256, s.column3), s.column4 FROM ("
+)
+#: The joined order is forced: the few settled rows look the queue up, never the other way round.
+_OF_LEASED = (
+    ") s CROSS JOIN queue q ON q.id = s.column1 AND q.lease_no = s.column2 WHERE q.state IN ('leased', 'sending')"
+)
 _OURS = " AND lease_no = ? AND state IN ('leased', 'sending')"
 _BACK = (
     "UPDATE queue SET state = ?, reason = ?, due_at = ?, tries = tries + ?, crashes = iif(?, 0, crashes),"
@@ -28,7 +37,7 @@ _BACK = (
 )
 _ATTEMPT = (
     "INSERT INTO attempt (delivery_id, lease_no, destination, started_at, finished_at, outcome, reason, status,"
-    " connect_us, first_byte_us, total_us, answer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " connect_us, first_byte_us, total_us, answer)"
 )
 _PROMOTE = (
     "UPDATE queue SET state = 'pending', due_at = max(due_at, ?1) WHERE seq = (SELECT seq FROM queue"
@@ -46,13 +55,10 @@ def settle_all(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: Bre
     ok = [True] * len(settlements)
     plain = [s for s in settlements if s.state is State.DELIVERED]
     if plain:
-        moved = tx.executemany(
-            _TO_HISTORY + " AND state IN ('leased', 'sending')",
-            [(s.state, s.reason, 1, s.body_sha256, now, s.id, s.lease_no) for s in plain],
-        ).rowcount
+        moved = tx.many(_ALL_TO_HISTORY, [(s.id, s.lease_no, s.body_sha256, now) for s in plain], _OF_LEASED)
         if moved != len(plain):
             plain = [s for s in {(s.id, s.lease_no): s for s in plain}.values() if _is_moved(tx, s)]
-        tx.executemany("DELETE FROM queue WHERE id = ?", [(s.id,) for s in plain])
+        tx.many("DELETE FROM queue WHERE id IN (", [(s.id,) for s in plain], ")")
         _attempts(tx, plain)
         for s in plain:
             tx.count(s.destination, "open", -1)
@@ -103,13 +109,13 @@ def settle_one(tx: Tx, s: Settlement, at: int) -> bool:
         promote(tx, s.destination, s.order_key, at)
     if s.refs:
         keep_refs(tx, s.connection, s.id, s.refs, s.of_parts or len(s.refs), at)
-    if s.state in (State.ACCEPTED, State.UNKNOWN):
+    elif s.state in (State.ACCEPTED, State.UNKNOWN):
         weigh_receipts(tx, s.id, at)
+    if s.state is State.PENDING and s.attempt is not None:
+        supersede_refs(tx, s.id)
     if s.not_before_us:
         which, name = ("connection", s.connection) if s.not_before_for == "connection" else ("id", s.destination)
-        tx.execute(
-            f"UPDATE destination SET not_before = max(not_before, ?) WHERE {which} = ?", (s.not_before_us, name)
-        )
+        tx.execute(f"UPDATE destination SET not_before = max(not_before, ?) WHERE {which} = ?", (s.not_before_us, name))
     if s.pause:
         pause(tx, s.pause, s.destination if s.pause == "destination" else s.connection, "hub", s.reason, at)
     return True
@@ -130,7 +136,7 @@ def _attempts(tx: Tx, settlements: Iterable[Settlement]) -> None:
                  a.connect_us, a.first_byte_us, a.total_us, a.answer)
             )  # fmt: skip
     if rows:
-        tx.executemany(_ATTEMPT, rows)
+        tx.many(_ATTEMPT, rows)
 
 
 def promote(tx: Tx, destination: str, order_key: bytes, now: int) -> None:
@@ -171,9 +177,7 @@ def _health(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: Breake
         tx.execute("UPDATE destination SET failures = ? WHERE id = ?", (failures, destination))
         if failures >= breaker.failures:
             wait = min(breaker.first_s * 2 ** min(failures - breaker.failures, 30), breaker.max_s)
-            tx.execute(
-                "UPDATE destination SET breaker_until = ? WHERE id = ?", (now + int(wait * SECOND), destination)
-            )
+            tx.execute("UPDATE destination SET breaker_until = ? WHERE id = ?", (now + int(wait * SECOND), destination))
 
 
 def _all_due(tx: Tx, destination: str, now: int) -> None:
@@ -188,9 +192,7 @@ def pause(tx: Tx, kind: str, name: str, by: str | None, reason: str, now: int) -
     """Pauses or resumes; one row moves, never the deliveries behind it. The first pause keeps its reason."""
     table, key = ("destination", "id") if kind == "destination" else ("connection", "name")
     if by is None:
-        found = tx.execute(
-            f"UPDATE {table} SET paused_by = NULL, paused_reason = '' WHERE {key} = ?", (name,)
-        ).rowcount
+        found = tx.execute(f"UPDATE {table} SET paused_by = NULL, paused_reason = '' WHERE {key} = ?", (name,)).rowcount
         return bool(found)
     found = tx.execute(
         f"UPDATE {table} SET paused_by = ?, paused_reason = ? WHERE {key} = ? AND paused_by IS NULL", (by, reason, name)
@@ -220,6 +222,7 @@ def keep_refs(tx: Tx, connection: str, delivery_id: bytes, refs: Sequence[str], 
             " of_parts = max(of_parts, excluded.of_parts)",
             (connection, ref, delivery_id, of_parts, now),
         )
+    for ref in refs:
         parked = tx.execute(
             "SELECT id, state, reason FROM receipt WHERE connection = ? AND ref = ? AND delivery_id IS NULL"
             " ORDER BY received_at",
@@ -227,28 +230,40 @@ def keep_refs(tx: Tx, connection: str, delivery_id: bytes, refs: Sequence[str], 
         ).fetchall()
         for receipt_id, state, reason in parked:
             tx.execute("UPDATE receipt SET delivery_id = ? WHERE id = ?", (delivery_id, receipt_id))
-            apply_receipt(tx, connection, ref, state, reason, now, delivery_id)
+            _move_part(tx, connection, ref, state, reason, now)
+    weigh_receipts(tx, delivery_id, now)  # once all are known: their order must not matter
 
 
-def apply_receipt(
-    tx: Tx, connection: str, ref: str, state: str, reason: str, now: int, delivery_id: bytes
-) -> None:
+def apply_receipt(tx: Tx, connection: str, ref: str, state: str, reason: str, now: int, delivery_id: bytes) -> None:
+    if _move_part(tx, connection, ref, state, reason, now):
+        weigh_receipts(tx, delivery_id, now)
+
+
+def _move_part(tx: Tx, connection: str, ref: str, state: str, reason: str, now: int) -> bool:
     """A part moves forward only: awaited to failed or delivered, failed to delivered, never back."""
     if state == "interim":
-        return
+        return False
     moved = tx.execute(
         "UPDATE provider_ref SET state = ?, reason = ?, updated_at = ? WHERE connection = ? AND ref = ?"
-        " AND (state = 'awaited' OR (state = 'failed' AND ? = 'delivered'))",
+        " AND (state = 'awaited' OR (state IN ('failed', 'superseded') AND ? = 'delivered'))",
         (state, reason, now, connection, ref, state),
     ).rowcount
-    if moved:
-        weigh_receipts(tx, delivery_id, now)
+    return bool(moved)
+
+
+def supersede_refs(tx: Tx, delivery_id: bytes) -> None:
+    """It is sent again under new references: the old ones can still prove an arrival, but nobody waits for them."""
+    tx.execute(
+        "UPDATE provider_ref SET state = 'superseded' WHERE delivery_id = ? AND state IN ('awaited', 'failed')",
+        (delivery_id,),
+    )
 
 
 def weigh_receipts(tx: Tx, delivery_id: bytes, now: int) -> None:
     """A delivery is as good as its worst part, once every part has reported."""
     parts = tx.execute(
-        "SELECT state, reason, of_parts FROM provider_ref WHERE delivery_id = ?", (delivery_id,)
+        "SELECT state, reason, of_parts FROM provider_ref WHERE delivery_id = ? AND state <> 'superseded'",
+        (delivery_id,),
     ).fetchall()
     states = {state for state, _, _ in parts}
     of_parts = max((n for _, _, n in parts), default=0)
@@ -300,9 +315,7 @@ def finish_open(
     tx.count(destination, verdict, 1)
     had_key = order_key is not None and state not in ("waiting", "accepted")
     if had_key and on_dead_hold and verdict is State.DEAD and not by_person:
-        tx.execute(
-            "UPDATE queue SET state = 'dead', reason = ?, due_at = ? WHERE id = ?", (reason, NEVER, delivery_id)
-        )
+        tx.execute("UPDATE queue SET state = 'dead', reason = ?, due_at = ? WHERE id = ?", (reason, NEVER, delivery_id))
         return True
     tx.execute(_TO_HISTORY, (verdict, reason, 0, None, now, delivery_id, lease_no))
     tx.execute("DELETE FROM queue WHERE id = ?", (delivery_id,))

@@ -11,7 +11,8 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from contextlib import suppress
 from typing import Any
 
@@ -36,17 +37,42 @@ class Tx:
         self.executemany = cursor.executemany
         self.tally: dict[tuple[str, str], int] = {}
 
+    def many(self, head: str, rows: Sequence[tuple[Any, ...]], tail: str = "", lead: tuple[Any, ...] = ()) -> int:
+        """``head VALUES (...), (...) tail`` over all rows; answers the rows touched.
+
+        One statement for many rows: the interpreter lock is given up once, not once a row, and each time
+        it is given up a busy event loop lets this thread wait.
+        """
+        touched, start, width = 0, 0, len(rows[0]) if rows else 0
+        for size in (64, 16, 4, 2, 1):
+            text = _many(head, tail, width, size)
+            while len(rows) - start >= size:
+                chunk = rows[start : start + size]
+                values = chunk[0] if size == 1 else tuple([value for row in chunk for value in row])
+                touched += self.execute(text, lead + values).rowcount
+                start += size
+        return touched
+
     def count(self, destination: str, state: str, delta: int) -> None:
         key = (destination, state)
         self.tally[key] = self.tally.get(key, 0) + delta
 
 
+@lru_cache(maxsize=256)
+def _many(head: str, tail: str, width: int, size: int) -> str:
+    row = "(" + ", ".join("?" * width) + ")"
+    return f"{head} VALUES {', '.join([row] * size)}{tail}"
+
+
 class Writer:
     """Runs units on its own thread and connection; ``submit`` is called on the event loop."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], after_commit: Callable[[], None]) -> None:
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], after_commit: Callable[[], None], begin_within_s: float = 5.0
+    ) -> None:
         self._connect = connect
         self._after_commit = after_commit
+        self._begin_within_s = begin_within_s
         self._jobs: deque[Job] = deque()
         self._wake = threading.Semaphore(0)
         self._asleep = True
@@ -108,7 +134,7 @@ class Writer:
 
     def _group(self, db: sqlite3.Connection, group: list[Job]) -> list[tuple[asyncio.Future[Any], Any]]:
         try:
-            _begin(db)
+            _begin(db, self._begin_within_s)
         except Exception as error:  # nothing ran: everybody hears the same, at once
             return _all_told(group, error)
         try:
@@ -126,7 +152,7 @@ class Writer:
         results: list[tuple[asyncio.Future[Any], Any]] = []
         for i, job in enumerate(group):
             try:
-                _begin(db)
+                _begin(db, self._begin_within_s)
             except Exception as error:  # somebody else holds the file: the rest need not wait for it one by one
                 return results + _all_told(group[i:], error)
             try:
@@ -213,7 +239,7 @@ def _rollback(db: sqlite3.Connection) -> None:
             db.execute("ROLLBACK")
 
 
-def _begin(db: sqlite3.Connection, deadline_s: float = 5.0) -> None:
+def _begin(db: sqlite3.Connection, deadline_s: float) -> None:
     """BEGIN IMMEDIATE, tried again while another connection writes (a backup, a checkpoint)."""
     until = time.monotonic() + deadline_s
     while True:
@@ -223,6 +249,3 @@ def _begin(db: sqlite3.Connection, deadline_s: float = 5.0) -> None:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
-
-
-

@@ -165,7 +165,7 @@ def shipment(connection: Connection, of: Event | None = None, **more: Any) -> Sh
     of = of or event()
     assert connection.sink is not None
     given = {
-        "delivery_id": new_id(), "lease_no": 1, "try_no": 1, "destination": "c-thainguyen", "event": of,
+        "id": new_id().bytes, "lease_no": 1, "try_no": 1, "destination": "c-thainguyen", "event": of,
         "recipient": "m-1", "address": PHONE, "batch_id": None, "expires_at": None,
         "body": connection.sink.render(of), "deadline_s": 5.0, "record_refs": record_nothing,
     }  # fmt: skip

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from plugins.citizen_app.settings import CitizenAppSettings
+from plugins.citizen_app.simulated import SIMULATOR
 from tests.plugins.citizen_app.conftest import CLIENT_SECRET, PHONE, WEBHOOK_SECRET, Simulator
 
 NOTICE = {"to": PHONE, "title": "a", "body": "b", "event_id": "e-1"}
@@ -161,3 +164,21 @@ async def test_workers_ask_until_the_hub_answers(simulator: Simulator, hub_port:
     question = json.loads(seen[0][1])
     assert (question["type"], question["worker"]["phone"][:7]) == ("question", "0912555")
     assert set(state["asked"]) >= {id for id, _ in seen}
+
+
+@pytest.mark.parametrize(("port", "control"), [(18082, 19082), (45000, 0)])
+def test_it_is_started_for_the_connection_that_is_configured(tmp_path: Path, port: int, control: int) -> None:
+    settings = CitizenAppSettings.model_validate(
+        {
+            "base_url": f"http://127.0.0.1:{port}",
+            "client_id": "union-hub",
+            "client_secret": {"env": "A"},
+            "webhook_secrets": [{"env": "B"}],
+        }
+    )
+    arguments = SIMULATOR.arguments({"c-thainguyen": settings}, lambda ref: f"secret-{ref.env}", tmp_path)
+
+    assert list(arguments) == [
+        "--port", str(port), "--control-port", str(control), "--connection", "c-thainguyen", "--client-id", "union-hub",
+        "--client-secret", "secret-A", "--webhook-secret", "secret-B",
+    ]  # fmt: skip

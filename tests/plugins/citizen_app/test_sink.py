@@ -307,7 +307,7 @@ async def test_pushes_that_wait_for_a_stuck_login_keep_their_deadline(open_app: 
     released.set()
     await runner.cleanup()
 
-    assert all(isinstance(o, RetryLater) and o.reason.startswith("token_") for o in outcomes)
+    assert all(isinstance(o, RetryLater) and o.reason.startswith("token_") and not o.ambiguous for o in outcomes)
 
 
 async def test_what_is_secret_or_personal_reaches_no_outcome(scripted: Any, open_app: Open) -> None:

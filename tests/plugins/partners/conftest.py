@@ -147,7 +147,7 @@ async def ship(connection: Connection, what: Event, body: bytes | None = None, d
     async def record(_: Any) -> None: ...
 
     shipment = Shipment(
-        delivery_id=new_id(), lease_no=1, try_no=1, destination="p-so-noi-vu", event=what, recipient="", address=None,
+        id=new_id().bytes, lease_no=1, try_no=1, destination="p-so-noi-vu", event=what, recipient="", address=None,
         batch_id=None, expires_at=None, body=sink.render(what) if body is None else body, deadline_s=deadline_s,
         record_refs=record,
     )  # fmt: skip

@@ -107,8 +107,12 @@ async def test_410_pauses_the_endpoint_and_loses_nothing(simulator: Simulator, h
             return next((each for each in await connections(hub.store) if each["reason"] == "gone"), None)
 
         await eventually(paused)
-        await eventually(lambda: len(simulator.lines()) > 0)
-        assert await states(hub, "a") == ["pending"] * 5
+
+        async def held() -> bool:
+            return await states(hub, "a") == ["pending"] * 5
+
+        await eventually(held)
+    assert {line["verdict"] for line in simulator.lines()} == {"refused"}
 
 
 async def test_an_answer_that_never_came_is_asked_for_again_with_the_same_bytes(

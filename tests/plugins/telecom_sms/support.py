@@ -142,7 +142,7 @@ def shipment(
             recorded.extend(refs)
 
     return Shipment(
-        delivery_id=delivery_id or new_id(), lease_no=1, try_no=1, destination="carrier", event=event(text),
+        id=(delivery_id or new_id()).bytes, lease_no=1, try_no=1, destination="carrier", event=event(text),
         recipient="member-1", address=address, batch_id=batch_id, body=text.encode(), deadline_s=deadline_s,
         expires_at=datetime(2026, 11, 23, 7, 5, 9, tzinfo=UTC) + expires_in if expires_in else None,
         record_refs=record_refs,

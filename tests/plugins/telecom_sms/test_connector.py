@@ -393,7 +393,7 @@ async def test_now_and_then_a_refusal_fails_nothing(carrier: Carrier) -> None:
 
 async def test_lost_answers_are_unknown_and_nothing_is_sent_twice(carrier: Carrier) -> None:
     carrier.smsc.change({"lose_share": 0.3})
-    async with opened(carrier.port, response_timeout_s=0.3) as running:
+    async with opened(carrier.port, response_timeout_s=1.5) as running:
         texts = [f"Chào số {number}" for number in range(40)]
         outcomes = await asyncio.gather(*(running.sink.send(shipment(text)) for text in texts))
     unanswered = {line["id"] for line in carrier.lines() if not line["answered"]}
@@ -592,7 +592,7 @@ async def steps(connection: Connection) -> list[tuple[str, bool]]:
 
 async def test_a_check_tells_the_steps_apart(carrier: Carrier) -> None:
     def connection(port: int, password: str = "demo") -> Connection:
-        return open_connection(Context(MemoryHub(), password).value(), settings(port, response_timeout_s=0.3))
+        return open_connection(Context(MemoryHub(), password).value(), settings(port, response_timeout_s=1.5))
 
     assert await steps(connection(carrier.port)) == [("dns", True), ("tcp", True), ("login", True)]
     assert await steps(connection(carrier.port, "wrong")) == [("dns", True), ("tcp", True), ("login", False)]

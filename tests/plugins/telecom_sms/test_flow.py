@@ -140,7 +140,7 @@ async def test_lost_answers_become_unknown_and_are_never_sent_again(
 ) -> None:
     carrier.smsc.change({"lose_share": 0.25})
     people = People(30)
-    async with hub_with(tmp_path, installed, carrier, people, response_timeout_s=0.3) as hub:
+    async with hub_with(tmp_path, installed, carrier, people, response_timeout_s=1.5) as hub:
         await announce(hub, "Chúc mừng năm mới")
         await eventually(lambda: carrier.count("taken") == 30, 20)
         lost = carrier.count("lost")

@@ -115,8 +115,8 @@ async def test_an_answer_that_does_not_come_is_no_answer_and_a_late_one_harms_no
         peer.say(wire.SUBMIT | 0x80000000, 0, sequence, b"late\0")
         await peer.answer_submit("second")
 
-    async with bound(script, response_timeout_s=0.2) as session:
-        assert await session.submit(MESSAGE, on_late=told.append) == NoAnswer()
+    async with bound(script, response_timeout_s=10) as session:
+        assert await session.submit(MESSAGE, answer_within_s=0.1, on_late=told.append) == NoAnswer()
         assert told == []
         late.set()
         assert await session.submit(MESSAGE) == Answer(0, b"second\0")
@@ -125,15 +125,20 @@ async def test_an_answer_that_does_not_come_is_no_answer_and_a_late_one_harms_no
 
 
 async def test_a_full_window_is_not_sent_rather_than_in_doubt() -> None:
+    refused = asyncio.Event()
+
     async def script(peer: ScriptedPeer) -> None:
-        await peer.read()
+        _, _, sequence, _ = await peer.read()
+        await refused.wait()
+        peer.say(wire.SUBMIT | 0x80000000, 0, sequence, b"1\0")
         await peer.read()
 
-    async with bound(script, window=1) as session:
-        first = asyncio.create_task(session.submit(MESSAGE, answer_within_s=0.5))
+    async with bound(script, window=1, response_timeout_s=10) as session:
+        first = asyncio.create_task(session.submit(MESSAGE))
         await until(lambda: session.unanswered == 1)
         assert await session.submit(MESSAGE, start_within_s=0.05) == NotSent("window_full")
-        assert await first == NoAnswer()
+        refused.set()
+        assert await first == Answer(0, b"1\0")
 
 
 async def test_a_generic_nack_is_the_answer_to_its_request() -> None:
