@@ -282,8 +282,9 @@ def list_reasons() -> str:
     return table(["code", "what", "Tiếng Việt", "English"], rows)
 
 
-def log_events() -> str:
-    rows = [[code(name), e.level, e.says, codes(e.fields)] for name, e in sorted(LOG_EVENTS.items())]
+def log_events(registry: Registry) -> str:
+    catalogue = {**LOG_EVENTS, **registry.log_events}
+    rows = [[code(name), e.level, e.says, codes(e.fields)] for name, e in sorted(catalogue.items())]
     return table(["event", "level", "says", "fields"], rows)
 
 
@@ -347,7 +348,7 @@ def metric_names() -> str:
         # A family made at a scrape knows its labels itself, another one by its collector.
         collector = metrics.registry._names_to_collectors.get(family.name)
         labels = getattr(family, "_labelnames", None) or getattr(collector, "_labelnames", ())
-        rows.append([code(name), family.type, codes(labels), family.documentation])
+        rows.append([code(name), family.type, codes(labels or ()), family.documentation])
     return table(["metric", "type", "labels", "counts"], rows)
 
 
@@ -355,7 +356,7 @@ def hooks() -> str:
     rows = []
     for name, hook in inspect.getmembers(hookspecs, inspect.isfunction):
         if name.startswith("hub_"):
-            rows.append([code(f"{name}({', '.join(inspect.signature(hook).parameters)})"), _answer(hook), first_line(hook)])
+            rows.append([code(f"{name}({_arguments(hook)})"), _answer(hook), first_line(hook)])
     return table(["hook", "answers", "is"], rows)
 
 
@@ -427,7 +428,7 @@ def parts() -> dict[str, str]:
         "problems": problem_types(),
         "plugin-reasons": plugin_reasons(),
         "list-reasons": list_reasons(),
-        "log-events": log_events(),
+        "log-events": log_events(registry),
         "commands": command_line(),
         "routes": routes(),
         "metrics": metric_names(),

@@ -117,6 +117,8 @@ class HubApp:
     async def commit(self, unit: UnitOfWork, *, connection: str = "") -> Committed:
         committed = await self.committer.commit(unit, connection=connection)
         self._changed(bool(unit.drafts))
+        if any(draft.audience is not None for draft in unit.drafts):
+            self._run_wake.set()
         for draft, repeated in zip(unit.drafts, committed.repeated, strict=True):
             if not repeated:
                 metrics.count_event(draft.type)
@@ -383,7 +385,6 @@ class HubApp:
     def _changed(self, more_due: bool) -> None:
         if self.worker is not None and more_due:
             self.worker.wake()
-            self._run_wake.set()
         self.on_change()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,8 +16,8 @@ import orjson
 
 from hub import __version__, log
 from hub.contract import Command
-from hub.control import RemoteError, all_commands, call_running, run_command
-from hub.errors import AlreadyRunning, ConfigError, HubError
+from hub.control import all_commands, call_running, is_usage, run_command
+from hub.errors import AlreadyRunning, HubError
 from hub.model import Json
 from hub.plugins import Registry, load_plugins
 from hub.render import progress_line, table_of
@@ -31,7 +32,7 @@ _registry: Registry | None = None
 
 def registry() -> Registry:
     """The installed plugins, loaded once per process."""
-    global _registry  # noqa: PLW0603 - one process, one registry
+    global _registry
     if _registry is None:
         _registry = load_plugins()
     return _registry
@@ -49,8 +50,8 @@ def load_configuration(folder: Path) -> Configuration:
     )
 
 
-def _fail(error: BaseException, code: int) -> None:
-    click.echo(str(error), err=True)
+def _fail(said: str, code: int) -> None:
+    click.echo(said, err=True)
     raise SystemExit(code)
 
 
@@ -103,9 +104,7 @@ def plugins(as_json: bool) -> None:
 
 @app.command()
 @CONFIG
-@click.option(
-    "--console-token", is_flag=True, help="Hỏi mã truy cập trang vận hành / ask for a token at the console"
-)
+@click.option("--console-token", is_flag=True, help="Hỏi mã truy cập trang vận hành / ask for a token at the console")
 def run(folder: Path, console_token: bool) -> None:
     """Chạy hub đến khi nhận SIGTERM hoặc Ctrl-C / run the hub until SIGTERM or Ctrl-C."""
     from hub.serve import serve_forever
@@ -114,9 +113,8 @@ def run(folder: Path, console_token: bool) -> None:
     for broken in registry().broken:
         log.log("plugin.left_out", plugin=broken.name, code=broken.code, why=broken.why)
     config = load_configuration(folder)
-    loop = new_loop()
-    loop.run_until_complete(serve_forever(config, registry(), with_token=console_token))
-    loop.close()
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(serve_forever(config, registry(), with_token=console_token))
 
 
 @app.command()
@@ -172,7 +170,7 @@ def _execute(command: Command, name: str, folder: Path, params: Mapping[str, Any
     async def execute() -> Json:
         from hub.app import HubApp
 
-        result = await call_running(config.var_dir, name, params, report)
+        result = await call_running(config, name, params, report)
         if result is not None:
             return result
         hub = HubApp(config, registry())
@@ -183,16 +181,15 @@ def _execute(command: Command, name: str, folder: Path, params: Mapping[str, Any
             await hub.stop()
 
     result = asyncio.run(execute())
-    failed = bool(result.pop("failed", False))
     if as_json:
         click.echo(orjson.dumps(result, default=str, option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo((command.render or table_of)(result, config.hub.lang))
-    if failed:
+    if result.get("failed"):
         raise SystemExit(1)
 
 
-def _click_type(annotation: Any) -> tuple[click.ParamType | type, bool]:
+def _click_type(annotation: Any) -> tuple[click.ParamType[Any] | type, bool]:
     """A pydantic field's annotation as a click type, and whether it is a flag."""
     options = [a for a in get_args(annotation) if a is not type(None)]
     if get_origin(annotation) is Literal:
@@ -204,7 +201,7 @@ def _click_type(annotation: Any) -> tuple[click.ParamType | type, bool]:
     if isinstance(annotation, type) and issubclass(annotation, Path):
         return click.Path(path_type=Path), False
     if isinstance(annotation, type) and hasattr(annotation, "__members__"):
-        return click.Choice([m.value for m in annotation]), False
+        return click.Choice([m.value for m in annotation.__members__.values()]), False
     return (int if annotation is int else float if annotation is float else str), False
 
 
@@ -229,7 +226,9 @@ def _parameters(command: Command) -> list[click.Parameter]:
                     help=field.description,
                 )
             )
-    parameters.append(click.Option(["--config", "-c", "_folder"], type=click.Path(path_type=Path), default=Path("config")))
+    parameters.append(
+        click.Option(["--config", "-c", "_folder"], type=click.Path(path_type=Path), default=Path("config"))
+    )
     parameters.append(click.Option(["--json", "_json"], is_flag=True, help="JSON"))
     return parameters
 
@@ -289,19 +288,23 @@ def new_loop() -> asyncio.AbstractEventLoop:
     with suppress(ImportError):
         import uvloop
 
-        return uvloop.new_event_loop()  # type: ignore[no-any-return]
+        return uvloop.new_event_loop()
     return asyncio.new_event_loop()
 
 
 def main() -> None:
     try:
         build()(standalone_mode=True)
-    except (ConfigError, AlreadyRunning) as error:
-        _fail(error, 2)
-    except RemoteError as error:
-        _fail(error, 2 if error.remote_code in ("input_invalid", "not_found") else 1)
+    except AlreadyRunning as error:
+        _fail(f"một tiến trình khác đang dùng sổ cái này; chưa có gì thay đổi / {error}; nothing was changed", 2)
     except HubError as error:
-        _fail(error, 2 if error.who_must_act == "caller" and error.code == "input_invalid" else 1)
+        _fail(str(error), 2 if is_usage(error) else 1)
+    except OSError as error:
+        name, why = error.filename or "", error.strerror or type(error).__name__
+        _fail(f"không đọc hoặc ghi được {name}: {why} / cannot read or write {name}: {why}", 1)
+    except sqlite3.Error as error:
+        # SQLite's own words: a file that is no database, a full disk, a lock.
+        _fail(f"không mở được cơ sở dữ liệu: {error} / cannot open the database: {error}", 1)
     except KeyboardInterrupt:
         sys.exit(130)
 

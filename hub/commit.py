@@ -117,7 +117,10 @@ class Committer:
             self.ring.stored(subjects)
         return Committed(
             tuple(
-                [UUID(bytes=kept) if known else d.id for d, (kept, known) in zip(unit.drafts, report.events, strict=True)]
+                [
+                    UUID(bytes=kept) if known else d.id
+                    for d, (kept, known) in zip(unit.drafts, report.events, strict=True)
+                ]
             ),
             tuple([known for _, known in report.events]),
         )

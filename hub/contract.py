@@ -456,6 +456,8 @@ class LogEvent:
     says: str
     fields: tuple[str, ...] = ()
     level: Literal["info", "warning", "error"] = "info"
+    #: All values are ids, codes and numbers made by the hub: only the finished line is masked, not each value.
+    plain: bool = False
 
 
 Report = Callable[[Mapping[str, Any]], None]

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +92,15 @@ async def serve(hub: HubApp) -> web.AppRunner:
     app = web.Application()
     app[HUB] = hub
     app.router.add_post("/command", _command)
+    path = socket_path(hub.config.var_dir)
+
+    async def remove(_: web.Application) -> None:
+        path.unlink(missing_ok=True)
+
+    app.on_cleanup.append(remove)
     # A long command is cut off by a stop: what it has not committed, it has not done.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
-    path = socket_path(hub.config.var_dir)
     with contextlib.suppress(FileNotFoundError):
         path.unlink()  # left by a process that was killed: the lock says that nobody serves it
     old = os.umask(0o177)
@@ -118,17 +123,21 @@ async def _command(request: web.Request) -> web.StreamResponse:
     def report(progress: Mapping[str, Any]) -> None:
         pending.append(orjson.dumps({"progress": dict(progress)}) + b"\n")
 
-    async for line in _lines(hub, asked, report, pending):
-        await response.write(line)
+    async with contextlib.aclosing(_lines(hub, asked, report, pending)) as lines:
+        async for line in lines:
+            await response.write(line)
     return response
 
 
-async def _lines(hub: HubApp, asked: Json, report: Report, pending: list[bytes]) -> AsyncIterator[bytes]:
+async def _lines(hub: HubApp, asked: Json, report: Report, pending: list[bytes]) -> AsyncGenerator[bytes]:
     task = asyncio.create_task(run_command(hub, asked["command"], asked["params"], report))
-    while not task.done():
-        await asyncio.wait([task], timeout=0.1)
-        while pending:
-            yield pending.pop(0)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=0.1)
+            while pending:
+                yield pending.pop(0)
+    finally:
+        task.cancel()  # whoever asked has gone, or the hub stops
     while pending:
         yield pending.pop(0)
     try:
@@ -183,4 +192,10 @@ async def call_running(config: Configuration, name: str, params: Mapping[str, An
                     return result
     except aiohttp.ClientConnectorError:
         return None  # the socket of a process that is gone
-    raise RemoteError("disconnected", "the hub stopped before it answered; look at its log, then try again")
+    except aiohttp.ClientError:
+        pass  # it went while we waited
+    raise RemoteError(
+        "disconnected",
+        "hub dừng trước khi trả lời; xem nhật ký của hub rồi thử lại"
+        " / the hub stopped before it answered; look at its log, then try again",
+    )

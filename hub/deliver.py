@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -138,7 +137,9 @@ class Deliverer:
         target = self._targets.get(job.destination)
         if target is None:
             return self._put_back(job, "no_such_destination", now, pause=True)
-        event = await self._open(job)
+        if job.sealed_for is not None and not self._committer.ring.knows(job.sealed_for):
+            await self._committer.ring.prepare([job.sealed_for], make=False)
+        event = self._open(job)
         if isinstance(event, str):
             return self._end(job, State.CANCELLED, event)
         if target.handler is not None:
@@ -154,17 +155,14 @@ class Deliverer:
 
     # -- before the first byte ---------------------------------------------------------------------
 
-    async def _open(self, job: Job) -> Event | str:
+    def _open(self, job: Job) -> Event | str:
         """The event as its subscription may see it, or why it can never be sent."""
         fields = self._fields(job)
         if fields is None:
             return "grant_ended"
         content: bytes | None = job.content
         if job.sealed_for is not None:
-            ring = self._committer.ring
-            if not ring.knows(job.sealed_for):
-                await ring.prepare([job.sealed_for], make=False)
-            content = ring.unseal(job.sealed_for, job.content)
+            content = self._committer.ring.unseal(job.sealed_for, job.content)
         if content is None:
             return "erased"
         event_id = UUID(bytes=job.event_id)
@@ -232,25 +230,22 @@ class Deliverer:
             await pace(job)
             if job.expires_at is not None and job.expires_at <= self._now():
                 return self._end(job, State.DEAD, "expired")
-        refusal = await self._start(job, sink, admission, digest)
-        if refusal is not None:
-            return refusal
+        safe = sink.resend_is_safe
+        if not safe or admission.guards:
+            refusal = await self._start(job, sink, admission, digest)
+            if refusal is not None:
+                return refusal
         started = self._now()
         outcome = await self._try(job, sink, shipment)
-        after = partial(
-            self._after, job, started=started, resend_is_safe=sink.resend_is_safe, digest=digest,
-            connection=target.connection,
-        )  # fmt: skip
         try:
-            return after(outcome)
+            return self._after(job, outcome, started, resend_is_safe=safe, digest=digest, connection=target.connection)
         except Exception as error:  # an outcome of the right kind with odd contents: bytes may have left all the same
             log("plugin.raised", destination=job.destination, error=type(error).__name__)
-            return after(RetryLater(reason="plugin_error", ambiguous=True))
+            odd = RetryLater(reason="plugin_error", ambiguous=True)
+            return self._after(job, odd, started, resend_is_safe=safe, digest=digest, connection=target.connection)
 
     async def _start(self, job: Job, sink: Sink, admission: Admit, digest: bytes) -> Settlement | None:
-        """Commits what must be true before the first byte; where resending is safe, usually nothing."""
-        if sink.resend_is_safe and not admission.guards:
-            return None
+        """Commits what must be true before the first byte."""
         guards: Sequence[Guard] = [
             Guard(self._committer.seal_statement(g.statement), g.rows, g.otherwise) for g in admission.guards
         ]

@@ -97,6 +97,7 @@ LOG_EVENTS: dict[str, LogEvent] = {
                 "delivery", "event_id", "type", "destination", "try_no", "outcome", "reason", "state", "status",
                 "total_us", "age_us",
             ),
+            plain=True,
         ),
         LogEvent(
             "delivery.ended",
@@ -125,6 +126,9 @@ def log(event: str, **fields: Any) -> None:
     if known is None and _state.strict:
         raise ValueError(f"log event {event!r} is not in LOG_EVENTS")
     level = known.level if known else "info"
+    if known is not None and known.plain:
+        _state.logger.write_plain({"at": system_clock(), "level": level, "event": event, **fields})
+        return
     _state.logger.write(level, {"at": system_clock(), "level": level, "event": event, **fields})
 
 
@@ -200,9 +204,12 @@ def _render(_: Any, __: str, line: MutableMapping[str, Any]) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         failed = {"at": line["at"], "level": "error", "event": "line.unwritable", "of": str(line["event"])[:100]}
         data = orjson.dumps({**failed, "why": type(error).__name__}, default=_plain, option=_OPTIONS)
-    if not data.isascii() or b"\x7f" in data:
-        data = _UNSEEN.sub(_escaped, data)
-    return _masked(data, _PERSONAL_IN_LINE)
+    return _masked(_seen(data), _PERSONAL_IN_LINE)
+
+
+def _seen(data: bytes) -> bytes:
+    """Everything in it visible: what a terminal would act upon is escaped."""
+    return data if data.isascii() and b"\x7f" not in data else _UNSEEN.sub(_escaped, data)
 
 
 def _without_sensitive(fields: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -261,6 +268,10 @@ class _WideLine(structlog.BoundLoggerBase):
         for processor in self._processors:
             done = processor(self._logger, level, done)
         self._logger.msg(done)
+
+    def write_plain(self, line: Mapping[str, Any]) -> None:
+        """The line of every try: rendered and masked as a whole, at half the cost."""
+        self._logger.msg(_masked(_seen(orjson.dumps(line, option=_OPTIONS)), _PERSONAL_IN_LINE))
 
 
 class _Lines:

@@ -124,10 +124,10 @@ class Draft:
     """A fact somebody reports; it becomes an Event when its unit of work commits.
 
     ``source`` that begins with "/" is put behind the installation's own URI; what a connection brings is
-    always marked with that connection. ``dedupe_key`` is unique per ``source``: a draft that repeats one adds nothing. ``subject`` is an opaque
-    id, never a phone or a citizen number: it is written readable on the envelope, and the content of a
-    personal event type is sealed under this subject's key. ``ordering_key`` keeps deliveries of one key in
-    order at each destination.
+    always marked with that connection. ``dedupe_key`` is unique per ``source``: a draft that repeats one adds
+    nothing. ``subject`` is an opaque id, never a phone or a citizen number: it is written readable on the
+    envelope, and the content of a personal event type is sealed under this subject's key. ``ordering_key``
+    keeps deliveries of one key in order at each destination.
     """
 
     type: str

@@ -16,6 +16,8 @@ def table_of(answer: Json, lang: str) -> str:
     """Every list of objects becomes a table, every other value a line."""
     parts = []
     for key, value in answer.items():
+        if key == "failed":  # the exit code says it
+            continue
         if isinstance(value, list) and (not value or isinstance(value[0], Mapping)):
             parts.append(f"{key}: {EMPTY[lang]}" if not value else _table(key, value))
         elif isinstance(value, Mapping):

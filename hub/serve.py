@@ -49,8 +49,8 @@ async def serve_forever(
             on_ready(hub, url)
         await stop.wait()
     finally:
-        for each in runners:
-            await each.cleanup()
+        # Together, since each may wait a moment for what is still arriving.
+        await asyncio.gather(*(each.cleanup() for each in runners), return_exceptions=True)
         await hub.stop()
 
 

@@ -120,7 +120,7 @@ async def events(
 ) -> list[Json]:
     """The newest events first (older than the feed position ``before``); with ``after``, those behind it in order."""
     if after is not None:
-        rows = await store.read(f"{_EVENTS} WHERE position >= ? ORDER BY position LIMIT ?", (after, limit))
+        rows = await store.read(f"{_EVENTS} WHERE position > ? ORDER BY position LIMIT ?", (after, limit))
     else:
         rows = await store.read(
             f"{_EVENTS} WHERE position < ? ORDER BY position DESC LIMIT ?", (LAST if before is None else before, limit)

@@ -41,9 +41,15 @@ class LaneSpec:
 class Lane:
     """The tries of one destination."""
 
-    __slots__ = ("_clock", "_free_at", "_run", "jobs", "running", "spec", "tasks")
+    __slots__ = ("_clock", "_closed", "_free_at", "_idle", "_on_hungry", "_run", "_turn", "hungry", "jobs", "running", "spec", "tasks")
 
-    def __init__(self, spec: LaneSpec, clock: Clock, run: Callable[[Job, Lane], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        spec: LaneSpec,
+        clock: Clock,
+        run: Callable[[Job, Lane], Awaitable[None]],
+        on_hungry: Callable[[], None] = lambda: None,
+    ) -> None:
         self.spec = spec
         self.jobs: deque[Job] = deque()
         self.running = 0
@@ -51,6 +57,12 @@ class Lane:
         self._clock = clock
         self._run = run
         self._free_at = 0
+        self._turn = asyncio.Lock()
+        self._on_hungry = on_hungry
+        #: Whether half a round is worked off: a claim for every free slot would be a commit each.
+        self.hungry = True
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._closed = False
 
     def room(self) -> int:
         """Rows it pays to lease now: one round in flight and one behind it."""
@@ -58,26 +70,57 @@ class Lane:
 
     def put(self, job: Job) -> None:
         self.jobs.append(job)
-        if self.running < self.spec.concurrency:
+        if self._idle:
+            self.running += 1
+            self._idle.popleft().set_result(None)
+        elif self.running < self.spec.concurrency:
             self.running += 1
             task = asyncio.create_task(self._drain())
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+        self.hungry = self.room() > self.spec.concurrency // 2
 
     async def _drain(self) -> None:
-        try:
-            while self.jobs:
-                await self._run(self.jobs.popleft(), self)
-        finally:
-            self.running -= 1
+        """One runner; it lingers without work, since a task for each job costs a tenth of the job."""
+        while True:
+            try:
+                while self.jobs:
+                    job = self.jobs.popleft()
+                    self._look()
+                    await self._run(job, self)
+            finally:
+                self.running -= 1
+            self._look()
+            if self._closed:
+                return
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(waiter)
+            await waiter
+
+    def dismiss(self) -> None:
+        """Ends the runners that have nothing to do, and the others after their job."""
+        self._closed = True
+        while self._idle:
+            self._idle.popleft().cancel()
+
+    def _look(self) -> None:
+        """Tells once when the lane has become hungry; it stays so until it is given something."""
+        if not self.hungry and self.room() > self.spec.concurrency // 2:
+            self.hungry = True
+            self._on_hungry()
 
     async def pace(self, job: Job) -> None:
-        """Waits for the given instant, and never closer than the spacing to the start before."""
-        now = to_us(self._clock())
-        at = max(job.send_at, self._free_at, now)
-        self._free_at = at + self.spec.spacing_us
-        if at > now:
-            await asyncio.sleep((at - now) / 1_000_000)
+        """Waits for the given instant, and never closer than the spacing to the start before.
+
+        One after another, so that a loop that stalled does not let out at once all who slept meanwhile.
+        """
+        async with self._turn:
+            now = to_us(self._clock())
+            # What is claimed is due within a second; a longer wait could only come from a clock set back.
+            wait = min(max(job.send_at, self._free_at) - now, 1_000_000 + self.spec.spacing_us)
+            if wait > 0:
+                await asyncio.sleep(wait / 1_000_000)
+            self._free_at = max(now + wait, to_us(self._clock())) + self.spec.spacing_us
 
 
 class Worker:
@@ -102,7 +145,7 @@ class Worker:
         self._lease_us = int(lease_s * 1_000_000)
         self._claim_batch = claim_batch
         self._on_settled = on_settled
-        self._lanes = {name: Lane(spec, clock, self._one) for name, spec in lanes.items()}
+        self._lanes = {name: Lane(spec, clock, self._one, self.wake) for name, spec in lanes.items()}
         self._wake = asyncio.Event()
         self._to_settle: list[Settlement] = []
         self._settle_wake = asyncio.Event()
@@ -129,8 +172,10 @@ class Worker:
         finally:
             self._stopping = self._ended = True
             self._settle_wake.set()
-            await settler
-            watch.cancel()
+            try:
+                await settler
+            finally:
+                watch.cancel()
 
     async def stop(self, within_s: float) -> None:
         """Claims no more, gives back what has not begun, lets tries end, then cancels what still runs."""
@@ -138,6 +183,7 @@ class Worker:
         self._wake.set()
         for lane in self._lanes.values():
             self._give_back(lane)
+            lane.dismiss()
         tasks = {task for lane in self._lanes.values() for task in lane.tasks}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=within_s)
@@ -157,10 +203,7 @@ class Worker:
         self._wake.clear()
         if len(self._to_settle) > UNSETTLED:
             return 0.05
-        # Only lanes that have worked off half a round: a claim for every free slot would be a commit each.
-        capacity = {
-            name: room for name, lane in self._lanes.items() if (room := lane.room()) > lane.spec.concurrency // 2
-        }
+        capacity = {name: lane.room() for name, lane in self._lanes.items() if lane.hungry}
         if not capacity:
             return POLL_S
         now = to_us(self._clock())
@@ -222,8 +265,6 @@ class Worker:
         else:
             self._suspects.discard(job.id)
             self._wake.set()
-        if len(lane.jobs) <= lane.spec.concurrency // 2:
-            self._wake.set()
 
     async def _watch(self) -> None:
         """Cancels what has run past its limit; the deliverer turns that into an outcome."""
@@ -284,10 +325,13 @@ class Worker:
 
     def _settled(self, batch: list[Settlement], ok: list[bool]) -> None:
         wake = False
+        soon_us = to_us(self._clock()) + int(POLL_S * 1_000_000)
         for settlement, good in zip(batch, ok, strict=True):
             if not good:
                 log("delivery.late", delivery=settlement.id.hex(), destination=settlement.destination)
-            if settlement.order_key is not None or settlement.health < 0 or settlement.state is State.PENDING:
+            # A later retry is found by the poll.
+            soon = settlement.state is State.PENDING and settlement.due_us < soon_us
+            if soon or settlement.order_key is not None:
                 wake = True
             if settlement.pause:
                 log("destination.paused", destination=settlement.destination, reason=settlement.reason)

@@ -121,9 +121,7 @@ class Desk:
     async def commit(self, *drafts: DraftRows) -> CommitReport:
         return await self.store.commit(Unit(drafts=drafts))
 
-    async def look(
-        self, *, limit: int = 100, capacity: Mapping[str, int] | None = None, suspect: bool = True
-    ) -> Claim:
+    async def look(self, *, limit: int = 100, capacity: Mapping[str, int] | None = None, suspect: bool = True) -> Claim:
         request = ClaimRequest(
             now=self.now,
             owner=self.boot,
@@ -170,9 +168,7 @@ class Desk:
         return await self.store.sweep(self.now)
 
     async def row(self, id: bytes) -> dict[str, Any]:
-        names = (
-            "id event_id destination state reason tries crashes lease_no generation order_key due_at batch_id".split()
-        )
+        names = [column.strip() for column in ALL.partition(" FROM ")[0].removeprefix("SELECT ").split(",")]
         rows = await self.store.read(f"SELECT * FROM ({ALL}) AS everything WHERE id = ?", (id,))
         assert len(rows) == 1, "a delivery is in the queue or in the history, never in both or neither"
         return dict(zip(names, rows[0], strict=True))

@@ -11,22 +11,28 @@ import hmac
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import orjson
-from rich.console import Console
-from rich.table import Table
 
 from hub.app import HubApp
-from hub.demo.stage import Stage
+from hub.demo.personal import readable
+from hub.demo.stage import Books
+from hub.routing import matches
 
 _ALL = (
     "SELECT id, event_id, destination, recipient, state, reason FROM queue"
     " UNION ALL SELECT id, event_id, destination, recipient, state, reason FROM delivery"
 )
 STOP_WITHIN_S = 10.0
+#: What the hub itself will still move.
+HELD = ("waiting", "pending", "leased", "sending")
+#: Of what is unexplained, so many are shown.
+SHOWN = 10
+
+#: id, event_id, destination, recipient, state, reason
+Delivery = tuple[bytes, bytes, str, str, str, str]
 
 
 @dataclass(slots=True)
@@ -34,26 +40,30 @@ class Row:
     """One connection's line of the summary."""
 
     events_in: int = 0
+    #: From the counters, which the hub keeps apart from the rows.
+    owed: int = 0
     states: Counter[str] = field(default_factory=Counter)
     attempts: int = 0
     p50_ms: float = 0.0
     p99_ms: float = 0.0
+    #: Ids that the partner took more than once.
     repeats: int = 0
 
     @property
     def held(self) -> int:
-        return sum(self.states[s] for s in ("waiting", "pending", "leased", "sending"))
+        return sum(self.states[s] for s in HELD)
 
     @property
-    def owed(self) -> int:
-        return self.states.total()
+    def adds_up(self) -> bool:
+        ended = sum(self.states[s] for s in ("delivered", "accepted", "dead", "unknown", "cancelled"))
+        return self.owed == ended + self.held == self.states.total()
 
 
 @dataclass(slots=True)
 class Balance:
     rows: dict[str, Row] = field(default_factory=lambda: defaultdict(Row))
     faults: list[str] = field(default_factory=list)
-    #: (delivery, connection, "taken" or "not taken").
+    #: (delivery, connection, "taken", "not taken" or "partly taken").
     unknowns: list[tuple[str, str, str]] = field(default_factory=list)
     subjects: int = 0
     unreachable: int = 0
@@ -63,75 +73,46 @@ class Balance:
     def balanced(self) -> bool:
         return not self.faults
 
-    def print(self, console: Console, killed: dict[str, int]) -> None:
-        table = Table(title="\nSổ cái so với nhật ký của các bên / the ledger against the partners' logs")
-        columns = ("kết nối / connection", "events in", "owed", "delivered", "accepted", "dead", "unknown",
-                   "cancelled", "held", "attempts", "repeats", "p50 ms", "p99 ms")  # fmt: skip
-        for column in columns:
-            table.add_column(column, justify="left" if column.startswith("kết") else "right")
-        for name in sorted(self.rows):
-            r = self.rows[name]
-            s = r.states
-            table.add_row(
-                name, *map(str, (r.events_in, r.owed, s["delivered"], s["accepted"], s["dead"], s["unknown"],
-                                 s["cancelled"], r.held, r.attempts, r.repeats)),
-                f"{r.p50_ms:.0f}", f"{r.p99_ms:.0f}",
-            )  # fmt: skip
-        Console(width=max(console.width, 150), highlight=False).print(table)
-        console.print(
-            f"Đợt gửi / campaigns: {self.subjects} người = {self.subjects - self.unreachable} có lượt gửi"
-            f" + {self.unreachable} unreachable"
-        )
-        console.print(
-            f"Lúc bị ngắt / when killed: leased {killed.get('leased')}, sending {killed.get('sending')}"
-            f" (SMS {killed.get('sms')}); SIGTERM: {self.stopped_in_s:.1f} s"
-        )
-        for delivery, connection, fate in self.unknowns:
-            console.print(f"unknown {delivery} {connection}: {fate}")
-        for fault in self.faults:
-            console.print(f"[bold red]{fault}[/bold red]")
-        console.print("[bold]Sổ cái cân / the ledger balances[/bold]" if self.balanced else "[bold red]KHÔNG CÂN[/]")
 
-
-def balance(stage: Stage, stopped_in_s: float) -> Balance:
+def balance(books: Books, stopped_in_s: float = 0.0) -> Balance:
     """Counts and compares; the hub and the simulators must have stopped."""
     result = Balance(stopped_in_s=stopped_in_s)
     if stopped_in_s > STOP_WITHIN_S:
         result.faults.append(f"stop took {stopped_in_s:.1f} s")
-    taken, repeats = _logs(stage)
-    deliveries = stage.query(_ALL)
-    expected = asyncio.run(_Ids(stage).of(deliveries))
-    _summarise(stage, result, deliveries, repeats)
-    _compare(stage, result, deliveries, expected, taken)
-    _campaigns(stage, result, deliveries)
-    _personal(stage, result)
+    deliveries: list[Delivery] = books.query(_ALL)
+    result.faults += readable(books)
+    _count(books, result, deliveries)
+    _owed(books, result)
+    taken = _taken(books, result)
+    _compare(books, result, deliveries, asyncio.run(_Ids(books).of(deliveries)), taken)
+    _campaigns(books, result)
     return result
 
 
-def _logs(stage: Stage) -> tuple[Counter[str], Counter[str]]:
-    """How often each id was taken; and repeats by connection name (the part behind ``@``)."""
+def _taken(books: Books, result: Balance) -> Counter[str]:
+    """How often each id was taken. Repeats are counted by connection: the part behind ``@``, or the only one."""
+    by_type = {c.type: name for name, c in books.config.connections.items()}
     taken: Counter[str] = Counter()
-    repeats: Counter[str] = Counter()
-    for simulator in stage.simulators.values():
-        for line in simulator.log.read_text().splitlines():
+    for kind, log in books.logs.items():
+        for line in log.read_text().splitlines():
             entry = json.loads(line)
             if entry["verdict"] == "taken":
                 taken[entry["id"]] += 1
                 if taken[entry["id"]] > 1:
-                    repeats[entry["id"].partition("@")[2] or simulator.type_name] += 1
-    return taken, repeats
+                    result.rows[entry["id"].partition("@")[2] or by_type[kind]].repeats += 1
+    return taken
 
 
 class _Ids:
     """The ids under which a partner must have logged each delivery, worked out from the ledger alone."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._types = {name: c.type for name, c in stage.config.connections.items()}
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._types = {name: c.type for name, c in books.config.connections.items()}
 
-    async def of(self, deliveries: list[tuple[Any, ...]]) -> dict[bytes, list[str]]:
+    async def of(self, deliveries: list[Delivery]) -> dict[bytes, list[str]]:
         """Delivery id -> ids (several for the parts of one message)."""
-        hub = HubApp(self._stage.config, self._stage.registry, environ={})
+        hub = HubApp(self._books.config, self._books.registry, environ={})
         await hub.open()
         try:
             contents = await self._contents(hub)
@@ -162,7 +143,7 @@ class _Ids:
             return [str(UUID(bytes=id))]
         if kind == "doc_axis":
             return [f"{data['response_for']['document_id']}:{data['status_code']}"]
-        digest = hmac.new(self._stage.key, phone.lstrip("+").encode(), hashlib.sha256).hexdigest()[:16]
+        digest = hmac.new(self._books.key, phone.lstrip("+").encode(), hashlib.sha256).hexdigest()[:16]
         text = hashlib.sha256(data["text"].encode()).hexdigest()[:16]
         return [f"{digest}:{text}:{part}" for part in range(1, self._parts(data["text"]) + 1)]
 
@@ -172,98 +153,90 @@ class _Ids:
         return 1 if len(text) <= single else -(-len(text) // several)
 
 
-def _summarise(stage: Stage, result: Balance, deliveries: list[tuple[Any, ...]], repeats: Counter[str]) -> None:
+def _count(books: Books, result: Balance, deliveries: list[Delivery]) -> None:
     for _, _, destination, _, state, _ in deliveries:
         result.rows[destination].states[state] += 1
-    for name, count in repeats.items():
-        known = [n for n, c in stage.config.connections.items() if name in (n, c.type)]
-        for each in known[:1]:
-            result.rows[each].repeats = count
-    for source, count in stage.query("SELECT source, count(*) FROM event GROUP BY source"):
-        name = source.rpartition("/")[2]
-        result.rows[name].events_in = count
-    for (destination,) in stage.query("SELECT DISTINCT destination FROM attempt"):
-        times = sorted(
-            t for (t,) in stage.query(
-                "SELECT finished_at - started_at FROM attempt WHERE destination = ? AND outcome <> 'lost'", destination
+    for source, count in books.query("SELECT source, count(*) FROM event GROUP BY source"):
+        result.rows[source.rpartition("/")[2]].events_in = count
+    times: dict[str, list[int]] = defaultdict(list)
+    for destination, outcome, took in books.query("SELECT destination, outcome, finished_at - started_at FROM attempt"):
+        result.rows[destination].attempts += 1
+        if outcome != "lost":  # nobody knows how long that took
+            times[destination].append(took)
+    for destination, each in times.items():
+        each.sort()
+        result.rows[destination].p50_ms = each[len(each) // 2] / 1000
+        result.rows[destination].p99_ms = each[min(len(each) - 1, len(each) * 99 // 100)] / 1000
+
+
+def _owed(books: Books, result: Balance) -> None:
+    """Nothing owed went missing: by the counters, and by what each subscription makes of the events."""
+    for destination, count in books.query("SELECT destination, sum(count) FROM tally GROUP BY destination"):
+        result.rows[destination].owed = count
+    for name, row in result.rows.items():
+        if not row.adds_up:
+            result.faults.append(f"{name}: {row.owed} owed by the counters, found {dict(row.states)}")
+    events = books.query("SELECT id, type FROM event")
+    due: dict[str, set[bytes]] = defaultdict(set)
+    for subscription in books.config.subscriptions:
+        if subscription.to is not None:
+            due[subscription.to] |= {id for id, type in events if any(matches(p, type) for p in subscription.types)}
+    for destination, ids in due.items():
+        if result.rows[destination].owed != len(ids):
+            result.faults.append(
+                f"{destination}: {len(ids)} events are subscribed, {result.rows[destination].owed} owed"
             )
-        )  # fmt: skip
-        row = result.rows[destination]
-        row.attempts = stage.query("SELECT count(*) FROM attempt WHERE destination = ?", destination)[0][0]
-        if times:
-            row.p50_ms = times[len(times) // 2] / 1000
-            row.p99_ms = times[min(len(times) - 1, len(times) * 99 // 100)] / 1000
 
 
 def _compare(
-    stage: Stage,
+    books: Books,
     result: Balance,
-    deliveries: list[tuple[Any, ...]],
+    deliveries: list[Delivery],
     expected: dict[bytes, list[str]],
     taken: Counter[str],
 ) -> None:
-    accepted = {row[0] for row in stage.query("SELECT DISTINCT delivery_id FROM provider_ref")}
+    answered = dict(books.query("SELECT delivery_id, count(*) FROM provider_ref GROUP BY delivery_id"))
     in_doubt = {
-        row[0] for row in stage.query("SELECT DISTINCT delivery_id FROM attempt WHERE outcome IN ('lost', 'ambiguous')")
+        row[0] for row in books.query("SELECT DISTINCT delivery_id FROM attempt WHERE outcome IN ('lost', 'ambiguous')")
     }
+    one_only = {name for name, c in books.config.connections.items() if c.type == "telecom_sms"}
     explained: set[str] = set()
     for id, _, destination, _, state, reason in deliveries:
         ids = expected.get(id)
         if ids is None:
             continue  # a handler inside the hub
-        must = state in ("delivered", "accepted") or (state == "dead" and id in accepted)
-        missing = [i for i in ids if i not in taken]
-        if must and missing:
+        found = [i for i in ids if i in taken]
+        whole = state in ("delivered", "accepted") or (state == "dead" and id in answered)
+        if len(found) < (len(ids) if whole else answered.get(id, 0)):
             result.faults.append(f"{destination}: {UUID(bytes=id)} is {state} ({reason}) but was never taken")
-        may = must or state == "unknown" or id in in_doubt
-        if may:
+        if whole or state == "unknown" or (state in HELD and id in in_doubt):
             explained.update(ids)
         if state == "unknown":
-            fate = "taken" if not missing else "not taken" if len(missing) == len(ids) else "partly taken"
+            fate = "taken" if len(found) == len(ids) else "partly taken" if found else "not taken"
             result.unknowns.append((str(UUID(bytes=id)), destination, fate))
             explained.update(i for i in taken if ":incomplete:" in i and i.split(":")[0] == ids[0].split(":")[0])
-    unexplained = [i for i in taken if i not in explained]
-    result.faults += [f"taken but not in the ledger: {i}" for i in unexplained[:10]]
-    if len(unexplained) > 10:
-        result.faults.append(f"... and {len(unexplained) - 10} more")
-    one_only = {n for n, c in stage.config.connections.items() if c.type == "telecom_sms"}
-    for id, _, destination, _, _, _ in deliveries:
         if destination in one_only:
-            result.faults += [f"sent twice: {i}" for i in expected[id] if taken[i] > 1]
+            result.faults += [f"sent twice: {i}" for i in ids if taken[i] > 1]
+    unexplained = [i for i in taken if i not in explained]
+    result.faults += [f"taken but not in the ledger: {i}" for i in unexplained[:SHOWN]]
+    if len(unexplained) > SHOWN:
+        result.faults.append(f"... and {len(unexplained) - SHOWN} more")
 
 
-def _campaigns(stage: Stage, result: Balance, deliveries: list[tuple[Any, ...]]) -> None:
+def _campaigns(books: Books, result: Balance) -> None:
     """Everybody of each campaign has a delivery or is counted unreachable."""
-    reached: dict[bytes, int] = Counter(
+    reached = Counter(
         row[0]
-        for row in stage.query(
+        for row in books.query(
             "SELECT batch_id FROM queue WHERE batch_id IS NOT NULL UNION ALL"
             " SELECT batch_id FROM delivery WHERE batch_id IS NOT NULL"
         )
     )
-    for batch_id, state, total, made, unreachable in stage.query(
-        "SELECT id, state, total, made, unreachable FROM batch"
-    ):
+    for id, state, total, made, unreachable in books.query("SELECT id, state, total, made, unreachable FROM batch"):
         result.subjects += total
         result.unreachable += unreachable
-        if state != "done" or reached[batch_id] != made or made + unreachable != total:
+        if state != "done" or reached[id] != made or made + unreachable != total:
             result.faults.append(
-                f"campaign {batch_id.hex()} ({state}): {total} people, {made} owed, {unreachable} unreachable,"
-                f" {reached[batch_id]} found"
+                f"campaign {id.hex()} ({state}): {total} people, {made} owed, {unreachable} unreachable,"
+                f" {reached[id]} found"
             )
-
-
-def _personal(stage: Stage, result: Balance) -> None:
-    """No readable phone or citizen number of the list in any log of either side."""
-    canaries = _canaries(stage.folder / "list.json")
-    for path in [stage.folder / "hub.log", *(s.log for s in stage.simulators.values())]:
-        said = path.read_text(errors="replace")
-        found = sum(1 for canary in canaries if canary in said)
-        if found:
-            result.faults.append(f"{path.name}: {found} personal values of the list are readable")
-
-
-def _canaries(expected: Path) -> list[str]:
-    """Planted values that the list's generator names; see ``plugins/members/simulator``."""
-    planted = json.loads(expected.read_text()).get("canaries", [])
-    return [str(value) for value in planted]

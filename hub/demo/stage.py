@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -12,12 +13,17 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hub.plugins import Registry, load_plugins
 from hub.settings import Configuration, load, write_simulator_secrets
+from hub.settings_model import PREFIX
 from hub.simulators import RunningSimulator, start_all
 
 SOURCE = Path(__file__).resolve().parents[2] / "config" / "demo"
@@ -40,60 +46,89 @@ def free_port(wanted: int = 0) -> int:
         return int(probe.getsockname()[1])
 
 
-class Stage:
-    """Everything of one run, below one folder; ``close`` ends only what it started."""
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What remains of a run: its configuration, the ledger's file, the partners' logs and the key of their hashes."""
 
-    def __init__(self, folder: Path, port: int, key: bytes) -> None:
+    folder: Path
+    config: Configuration
+    registry: Registry
+    key: bytes
+
+    @classmethod
+    def new(cls, folder: Path) -> Books:
+        """Copies the demo's configuration to ``folder``, on free ports and with a fresh key."""
+        shutil.copytree(SOURCE, folder / "config")
+        ports = {fixed: str(free_port()) for fixed in FIXED_PORTS}
+        for path in (folder / "config" / "connections").glob("*.toml"):
+            path.write_text(re.sub(r"\b(" + "|".join(FIXED_PORTS) + r")\b", lambda m: ports[m[1]], path.read_text()))
+        write_simulator_secrets(folder / "config")
+        (folder / "simulators").mkdir()
+        (folder / "simulators" / "key").write_text(secrets.token_hex(16))
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> Books:
+        known = load_plugins()
+        if known.broken:
+            raise DemoFailed("; ".join(f"{b.name}: {b.why}" for b in known.broken))
+        config = load(folder / "config", {}, known.connector_types, known.event_types, known.handlers)
+        return cls(folder, config, known, bytes.fromhex((folder / "simulators" / "key").read_text()))
+
+    @property
+    def logs(self) -> dict[str, Path]:
+        """The partners' logs by connector type."""
+        return {path.stem: path for path in sorted((self.folder / "simulators").glob("*.jsonl"))}
+
+    @property
+    def hub_log(self) -> Path:
+        return self.folder / "hub.log"
+
+    @property
+    def seen(self) -> Path:
+        """Pages, metrics and problem documents as a visitor saw them."""
+        return self.folder / "seen"
+
+    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Committed rows of the hub's file, read from outside, whether the hub runs or not."""
+        with closing(sqlite3.connect(f"file:{self.config.database}?mode=ro", uri=True, timeout=5)) as db:
+            return db.execute(sql, parameters).fetchall()
+
+
+class Stage:
+    """Everything that runs during one telling; ``close`` ends only what it started."""
+
+    def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder
-        self.config_dir = folder / "config"
-        self.key = key
+        self.books = Books.new(folder)
+        self.query = self.books.query
         self.port = free_port(port)
-        self.registry: Registry = load_plugins()
         self.hub: subprocess.Popen[bytes] | None = None
         self.simulators: dict[str, RunningSimulator] = {}
-        self._copy_configuration()
-        self.config = self._load()
+        # The operator's own settings are for another hub.
+        self._environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
-    @property
-    def database(self) -> Path:
-        return self.config.database
-
-    def _copy_configuration(self) -> None:
-        shutil.copytree(SOURCE, self.config_dir)
-        ports = {fixed: str(free_port()) for fixed in FIXED_PORTS}
-        for path in (self.config_dir / "connections").glob("*.toml"):
-            path.write_text(re.sub(r"\b(" + "|".join(FIXED_PORTS) + r")\b", lambda m: ports[m[1]], path.read_text()))
-        write_simulator_secrets(self.config_dir)
-
-    def _load(self) -> Configuration:
-        known = self.registry
-        config = load(self.config_dir, {}, known.connector_types, known.event_types, known.handlers)
-        if known.broken:
-            raise DemoFailed("; ".join(f"{b.name}: {b.why}" for b in known.broken))
-        return config
-
     def start_simulators(self, seed: int) -> None:
-        key = self.key.hex()
+        key = self.books.key.hex()
         extra = {
             "citizen_app": ["--key", key, "--hub-url", self.url.rstrip("/")],
             "telecom_sms": ["--key", key, "--seed", str(seed)],
             "doc_axis": ["--seed", str(seed), "--documents", "20"],
         }
-        self.simulators = start_all(self.config, self.registry, self.folder / "simulators", extra)
+        self.simulators = start_all(self.books.config, self.books.registry, self.folder / "simulators", extra)
 
     def start_hub(self) -> None:
         """Starts the hub and waits until it answers."""
-        environ = {**os.environ, "UNIONHUB_HTTP__PORT": str(self.port)}
-        with (self.folder / "hub.log").open("ab") as log:
+        with self.books.hub_log.open("ab") as log:
             self.hub = subprocess.Popen(
-                [sys.executable, "-m", "hub.cli", "run", "--config", str(self.config_dir)],
+                [sys.executable, "-m", "hub.cli", "run", "--config", str(self.books.config.folder)],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                env=environ,
+                env={**self._environ, "UNIONHUB_HTTP__PORT": str(self.port)},
                 start_new_session=True,
             )
         self.wait(lambda: self.answers() or self.hub_died(), 30, "hub to answer")
@@ -108,8 +143,8 @@ class Stage:
     def hub_died(self) -> bool:
         assert self.hub is not None
         if self.hub.poll() is not None:
-            tail = (self.folder / "hub.log").read_text(errors="replace")[-800:]
-            raise DemoFailed(f"the hub ended with code {self.hub.returncode}: {tail}")
+            tail = self.books.hub_log.read_text(errors="replace")[-800:]
+            raise DemoFailed(f"hub tự dừng / the hub ended (exit code {self.hub.returncode}): {tail}")
         return False
 
     def kill_hub(self) -> None:
@@ -126,28 +161,35 @@ class Stage:
         try:
             self.hub.wait(timeout=15)
         except subprocess.TimeoutExpired:
-            raise DemoFailed("the hub did not stop within 15 s of SIGTERM") from None
+            raise DemoFailed("hub không dừng trong 15 giây / the hub did not stop within 15 s of SIGTERM") from None
         return time.monotonic() - started
 
     def command(self, *arguments: str) -> Any:
         """Runs ``unionhub ... --json`` as an operator would; answers what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", "hub.cli", *arguments, "--config", str(self.config_dir), "--json"],
+            [sys.executable, "-m", "hub.cli", *arguments, "--config", str(self.books.config.folder), "--json"],
             capture_output=True,
             text=True,
             check=False,
+            env=self._environ,
         )
         if done.returncode != 0:
             raise DemoFailed(f"unionhub {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return json.loads(done.stdout)
 
-    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Committed rows of the hub's file, read from outside, whether the hub runs or not."""
-        db = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)
+    def visit(self, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> int:
+        """Asks the hub as anybody on this machine could, keeps what was answered and tells its status."""
+        request = urllib.request.Request(self.url.rstrip("/") + path, data=body, headers=dict(headers or {}))
         try:
-            return db.execute(sql, parameters).fetchall()
-        finally:
-            db.close()
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                status, said = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                status, said = error.code, error.read()
+        self.books.seen.mkdir(exist_ok=True)
+        number = len(list(self.books.seen.iterdir()))
+        (self.books.seen / f"{number:02}-{status}.txt").write_bytes(said)
+        return int(status)
 
     def wait(self, condition: Callable[[], Any], within_s: float, what: str, every_s: float = 0.05) -> Any:
         until = time.monotonic() + within_s
@@ -156,10 +198,15 @@ class Stage:
             if answer:
                 return answer
             if time.monotonic() > until:
-                raise DemoFailed(f"waited {within_s:.0f} s for the {what}")
+                raise DemoFailed(f"đợi {within_s:.0f} giây chưa xong / waited {within_s:.0f} s for the {what}")
             if self.hub is not None and self.hub.returncode is None:
                 self.hub_died()
             time.sleep(every_s)
+
+    def stop_simulators(self) -> None:
+        for simulator in self.simulators.values():
+            simulator.stop()
+        self.simulators = {}
 
     def close(self) -> None:
         if self.hub is not None and self.hub.poll() is None:
@@ -169,6 +216,4 @@ class Stage:
             except subprocess.TimeoutExpired:
                 self.hub.kill()
                 self.hub.wait()
-        for simulator in self.simulators.values():
-            simulator.stop()
-        self.simulators = {}
+        self.stop_simulators()

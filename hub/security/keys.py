@@ -89,6 +89,22 @@ def _derive(key: bytes, purpose: str) -> bytes:
     return hmac.digest(key, b"unionhub/" + purpose.encode(), "sha256")
 
 
+class _Nonces:
+    """Random nonces, drawn from the system many at a time: a system call for each gives up the interpreter lock."""
+
+    AT_ONCE = 256
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._at = 0
+
+    def take(self) -> bytes:
+        if self._at == len(self._pool):
+            self._pool, self._at = os.urandom(NONCE_BYTES * self.AT_ONCE), 0
+        self._at += NONCE_BYTES
+        return self._pool[self._at - NONCE_BYTES : self._at]
+
+
 class KeyRing:
     """Data keys by subject: loaded from the store, made on first use, cached unwrapped.
 
@@ -100,6 +116,7 @@ class KeyRing:
         self._load = load
         self._open: OrderedDict[str, AESGCM] = OrderedDict()
         self._unstored: dict[str, bytes] = {}
+        self._nonces = _Nonces()
 
     async def prepare(self, subjects: Iterable[str], *, make: bool) -> None:
         """Brings the subjects' keys into memory; ``make`` creates those that do not exist."""
@@ -133,7 +150,7 @@ class KeyRing:
         return subject in self._open
 
     def seal(self, subject: str, plaintext: bytes) -> bytes:
-        nonce = os.urandom(NONCE_BYTES)
+        nonce = self._nonces.take()
         return nonce + self._open[subject].encrypt(nonce, plaintext, None)
 
     def unseal(self, subject: str, sealed: bytes) -> bytes | None:

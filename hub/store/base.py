@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from hub.contract import Guard
 from hub.model import State
@@ -24,8 +24,7 @@ DedupeRow = tuple[str, bytes, bytes, bytes, int]
 """source, key, content_hash, event_id, keep_until"""
 
 
-@dataclass(frozen=True, slots=True)
-class QueueRow:
+class QueueRow(NamedTuple):
     """A delivery as it is first owed; ``id`` is derived from (event, destination, recipient, generation)."""
 
     id: bytes
@@ -127,8 +126,9 @@ class Job:
     ran_out: bool = False
 
 
-@dataclass(slots=True)
-class AttemptRow:
+class AttemptRow(NamedTuple):
+    """What one try saw, in the order of the table's columns."""
+
     started_at: int
     finished_at: int
     outcome: str

@@ -52,9 +52,7 @@ class Model:
     # -- moves -----------------------------------------------------------------------------------
 
     def add(self, id: bytes, o: Owed) -> None:
-        if o.key is not None and any(
-            p.in_queue and p.state is not S.ACCEPTED for p in self.line(o) if p.seq < o.seq
-        ):
+        if o.key is not None and any(p.in_queue and p.state is not S.ACCEPTED for p in self.line(o) if p.seq < o.seq):
             o.state = S.WAITING
         self.owed[id] = o
 

@@ -8,10 +8,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import text
 
 from hub.commit import delivery_id
@@ -23,7 +29,7 @@ from hub.store.sqlite import SqliteStore
 from hub.testing import StandingClock
 from tests.conformance.conftest import SQLITE_WITNESSES, check_moves
 from tests.conformance.ledger_model import UNRESOLVED, Model, Owed
-from tests.ledger import ALL, Desk, check_books, owed
+from tests.ledger import ALL, Desk, check_books
 
 S = State
 KEYS = st.sampled_from([None, b"key-one", b"key-two"])
@@ -83,7 +89,12 @@ class Ledger(RuleBasedStateMachine):
         expires = None if expires_s is None else self.desk.now + expires_s * SECOND
         id = self.run(
             self.desk.owe_one(
-                where, order_key=key, on_dead_hold=int(hold), priority=priority, due_at=due, expires_at=expires,
+                where,
+                order_key=key,
+                on_dead_hold=int(hold),
+                priority=priority,
+                due_at=due,
+                expires_at=expires,
                 event_id=(len(self.model.owed) << 80).to_bytes(16),
             )
         )
@@ -235,9 +246,7 @@ class Ledger(RuleBasedStateMachine):
             return
         rows = self.run(self.store.read(f"SELECT id, state, reason, tries, crashes, lease_no FROM ({ALL}) AS e"))
         found = {id: tuple(rest) for id, *rest in rows}
-        expected = {
-            id: (o.state.value, o.reason, o.tries, o.crashes, o.lease_no) for id, o in self.model.owed.items()
-        }
+        expected = {id: (o.state.value, o.reason, o.tries, o.crashes, o.lease_no) for id, o in self.model.owed.items()}
         assert found == expected
 
 

@@ -50,9 +50,7 @@ class Rig:
         self.writer = Writer(self._connect, lambda: self.after_commit() and None, begin_within_s)
 
     def _connect(self) -> sqlite3.Connection:
-        self.db = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, factory=Fragile
-        )
+        self.db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, factory=Fragile)
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA busy_timeout = 20")
         self.db.execute("CREATE TABLE IF NOT EXISTS probe (name TEXT PRIMARY KEY, filler BLOB)")
@@ -99,6 +97,8 @@ async def rig(tmp_path: Path, empty_sqlite: Path) -> AsyncIterator[Rig]:
 
 
 def refuse(tx: Tx) -> None:
+    tx.execute("INSERT INTO probe VALUES ('refused', NULL)")
+    tx.count("a", "open", 1)
     raise ValueError("no")
 
 
@@ -179,9 +179,7 @@ async def test_a_group_that_cannot_begin_is_told_at_once_not_one_after_another(r
     """Somebody else holds the file (a backup): 256 callers must not wait five seconds each in turn."""
     other = sqlite3.connect(rig.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    results = await asyncio.gather(
-        *(rig.writer.submit(rig.put(f"n{i}")) for i in range(40)), return_exceptions=True
-    )
+    results = await asyncio.gather(*(rig.writer.submit(rig.put(f"n{i}")) for i in range(40)), return_exceptions=True)
     assert {type(r) for r in results} == {Busy} and rig.runs == {}
     other.execute("COMMIT")
     other.close()

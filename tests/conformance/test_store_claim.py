@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -312,7 +313,7 @@ def test_instants_never_come_closer_than_the_spacing(steps: list[int], spacing: 
         if room:
             assert given_out[-1] < now + SECOND and given_out[-room] >= now
             following = first + room * spacing
-    assert all(b - a >= spacing for a, b in zip(given_out, given_out[1:], strict=False))
+    assert all(b - a >= spacing for a, b in itertools.pairwise(given_out))
 
 
 async def test_a_missed_instant_is_not_made_up(desk: Desk) -> None:

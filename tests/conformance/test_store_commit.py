@@ -39,9 +39,7 @@ async def test_guards_statements_drafts_and_deliveries_become_true_together(prob
     draft = fact("k", desk.now, ["a", "b"])
     extra = fact("k2", desk.now)
     more = owed(extra.event[0], "c", desk.now)
-    report = await probe.commit(
-        Unit(guards=[bump(0)], statements=[put("y")], drafts=[draft, extra], deliveries=[more])
-    )
+    report = await probe.commit(Unit(guards=[bump(0)], statements=[put("y")], drafts=[draft, extra], deliveries=[more]))
     assert report == CommitReport([(draft.event[0], False), (extra.event[0], False)])
     assert await probe.fetch(READ()) == [("x", 1), ("y", 0)]
     assert sorted(j.destination for j in await desk.claim()) == ["a", "b", "c"]
@@ -147,9 +145,7 @@ async def test_the_same_key_with_another_content_rolls_the_unit_back(probe: Stor
 async def test_a_used_key_of_another_source_is_another_key(desk: Desk) -> None:
     draft = fact("k", desk.now)
     other = fact("k", desk.now, content=b'{"x":1}')
-    elsewhere = type(other)(
-        other.event, other.content, ("//elsewhere", *other.dedupe[1:]), other.deliveries
-    )
+    elsewhere = type(other)(other.event, other.content, ("//elsewhere", *other.dedupe[1:]), other.deliveries)
     await desk.commit(draft)
     assert (await desk.commit(elsewhere)).events == [(other.event[0], False)]
 

@@ -95,11 +95,11 @@ async def test_a_delivery_is_as_good_as_its_worst_part_in_any_order(
     """Once every part has reported. The receipts may also come before the parts are known."""
     for n, order in enumerate(itertools.permutations(range(3))):
         refs = [f"{n}-{i}" for i in range(3)]
-        early = order[:n % 3]
+        early = order[: n % 3]
         for i in early:
             await desk.receipt(refs[i], parts[i], "why" if parts[i] == "failed" else "")
         id = await accepted(desk, *refs)
-        for i in order[len(early):]:
+        for i in order[len(early) :]:
             await desk.receipt(refs[i], parts[i], "why" if parts[i] == "failed" else "")
         assert await desk.state(id) == expected, order
 

@@ -8,7 +8,7 @@ from hub.contract import Guard
 from hub.errors import Conflict
 from hub.model import State, new_id
 from hub.retry import SECOND
-from hub.store.base import AttemptRow, Job, Settlement, Unit
+from hub.store.base import AttemptRow, Unit
 from tests.conformance.test_store_commit import CREATE, put
 from tests.ledger import UNRESOLVED_S, Desk, settlement
 
@@ -102,8 +102,6 @@ async def test_the_body_is_pinned_by_its_first_try(desk: Desk) -> None:
 
 
 # -- the fence ---------------------------------------------------------------------------------------
-
-
 
 
 @pytest.mark.parametrize(("state", "reason"), PLAIN)

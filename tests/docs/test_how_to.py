@@ -32,7 +32,8 @@ def run(*command: str, folder: Path, **more: str) -> subprocess.CompletedProcess
 def test_the_plugin_on_the_page_loads_and_passes_its_test(tmp_path: Path) -> None:
     for name in ("notices.py", "test_notices.py"):
         (tmp_path / name).write_text(file_block(PLUGIN_PAGE, name), "utf-8")
-    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n")
+    options = ["asyncio_mode = auto", "asyncio_default_fixture_loop_scope = function", "filterwarnings = error"]
+    (tmp_path / "pytest.ini").write_text("\n".join(["[pytest]", *options]))
     done = run(
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", ".", folder=tmp_path,
         PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}",

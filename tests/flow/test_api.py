@@ -118,12 +118,12 @@ async def test_a_delivery_that_is_not_there_is_a_404(tmp_path: Path) -> None:
 async def test_the_cursor_of_the_feed_brings_every_event_once_and_can_be_kept(tmp_path: Path) -> None:
     async with api_of(tmp_path) as (hub, url):
         made = [await put(hub, str(i)) for i in range(7)]
-        seen, cursor = [], 0
-        while True:
+        seen: list[str] = []
+        cursor = 0
+        for events in (3, 3, 1, 0):
             page = await get(f"{url}/api/v1/events?after={cursor}&limit=3")
+            assert len(page["events"]) == events
             cursor = page["next"]
-            if not page["events"]:
-                break
             seen += [event["id"] for event in page["events"]]
         made.append(await put(hub, "later"))
         seen += [event["id"] for event in (await get(f"{url}/api/v1/events?after={cursor}"))["events"]]
@@ -134,11 +134,11 @@ async def test_deliveries_are_paged_from_the_newest_to_the_oldest(tmp_path: Path
     async with api_of(tmp_path) as (hub, url):
         for i in range(5):
             await put(hub, str(i))
-        seen, more = [], ""
-        while True:
+        seen: list[str] = []
+        more = ""
+        for is_last in (False, False, True):
             page = await get(f"{url}/api/v1/deliveries?limit=2{more}")
             seen += [row["id"] for row in page["deliveries"]]
-            if page["next"] is None:
-                break
-            more = "&before=" + page["next"]
+            assert (page["next"] is None) == is_last
+            more = f"&before={page['next']}"
     assert len(seen) == 5 and seen == sorted(seen, reverse=True)

@@ -39,9 +39,7 @@ _PICK_SUSPECT = _JOB + (
     " WHERE q.destination = ? AND q.state = 'pending' AND q.crashes > 0 AND q.due_at <= ?"
     " ORDER BY q.due_at, q.seq LIMIT 1"
 )
-_LEASE = (
-    "UPDATE queue SET state = 'leased', lease_no = lease_no + 1, lease_owner = ?, lease_until = ? WHERE seq IN ("
-)
+_LEASE = "UPDATE queue SET state = 'leased', lease_no = lease_no + 1, lease_owner = ?, lease_until = ? WHERE seq IN ("
 _EARLIEST = (
     "SELECT min(at) FROM (SELECT min(due_at) AS at FROM queue WHERE destination = ?1 AND priority = 0"
     " AND state = 'pending' AND crashes = 0 UNION ALL SELECT min(due_at) FROM queue WHERE destination = ?1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 
 from hub.contract import Guard
@@ -119,14 +120,9 @@ def enqueue(tx: Tx, rows: Sequence[QueueRow]) -> None:
             heads.add(key)
         if state == "pending" and r.due_at < due.get(r.destination, 2**62):
             due[r.destination] = r.due_at
-        values.append(
-            (
-                r.id, r.event_id, r.destination, r.recipient, r.generation, r.batch_id, r.subscription, r.projection,
-                r.purpose, r.priority, r.order_key, r.on_dead_hold, r.expires_at, r.created_at, r.due_at, r.scope_id,
-                r.key_hash, state,
-            )
-        )  # fmt: skip
-        tx.count(r.destination, "open", 1)
+        values.append((*r, state))
+    for destination, count in Counter([r.destination for r in rows]).items():
+        tx.count(destination, "open", count)
     tx.many(_QUEUE, values)
     tx.executemany(_DUE, [(at, destination, at) for destination, at in due.items()])
 

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from hub.model import State
 from hub.store.base import ConnectionRow, DestinationRow, QueueRow, RunRow
 from hub.store.sqlite.commit import enqueue
-from hub.store.sqlite.settle import NEVER, POISON, SECOND, finish_open, open_repair, pause, supersede_refs, weigh_receipts
+from hub.store.sqlite.settle import (
+    NEVER,
+    POISON,
+    SECOND,
+    finish_open,
+    open_repair,
+    pause,
+    supersede_refs,
+    weigh_receipts,
+)
 from hub.store.sqlite.writer import Tx
 
 #: Rows one sweep may settle in one transaction.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from hub.model import HOLDS_KEY, REVERSIBLE_DEATHS, State
@@ -52,7 +53,6 @@ _FINAL = (State.DELIVERED, State.DEAD, State.CANCELLED)
 
 def settle_all(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: BreakerPolicy) -> list[bool]:
     """Applies a batch; the common case (all delivered, no follower) takes three statements."""
-    ok = [True] * len(settlements)
     plain = [s for s in settlements if s.state is State.DELIVERED]
     if plain:
         moved = tx.many(_ALL_TO_HISTORY, [(s.id, s.lease_no, s.body_sha256, now) for s in plain], _OF_LEASED)
@@ -60,15 +60,17 @@ def settle_all(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: Bre
             plain = [s for s in {(s.id, s.lease_no): s for s in plain}.values() if _is_moved(tx, s)]
         tx.many("DELETE FROM queue WHERE id IN (", [(s.id,) for s in plain], ")")
         _attempts(tx, plain)
+        for destination, count in Counter([s.destination for s in plain]).items():
+            tx.count(destination, "open", -count)
+            tx.count(destination, "delivered", count)
         for s in plain:
-            tx.count(s.destination, "open", -1)
-            tx.count(s.destination, "delivered", 1)
             if s.order_key is not None:
                 promote(tx, s.destination, s.order_key, now)
-    done = {id(s) for s in plain}
-    for i, s in enumerate(settlements):
-        if id(s) not in done:
-            ok[i] = s.state is not State.DELIVERED and settle_one(tx, s, now)
+    if len(plain) == len(settlements):
+        ok = [True] * len(settlements)
+    else:
+        done = {id(s) for s in plain}
+        ok = [id(s) in done or (s.state is not State.DELIVERED and settle_one(tx, s, now)) for s in settlements]
     _health(tx, [s for s, good in zip(settlements, ok, strict=True) if good], now, breaker)
     return ok
 
@@ -127,16 +129,7 @@ def _holds(s: Settlement) -> bool:
 
 
 def _attempts(tx: Tx, settlements: Iterable[Settlement]) -> None:
-    rows = []
-    for s in settlements:
-        a = s.attempt
-        if a is not None:
-            rows.append(
-                (s.id, s.lease_no, s.destination, a.started_at, a.finished_at, a.outcome, a.reason, a.status,
-                 a.connect_us, a.first_byte_us, a.total_us, a.answer)
-            )  # fmt: skip
-    if rows:
-        tx.many(_ATTEMPT, rows)
+    tx.many(_ATTEMPT, [(s.id, s.lease_no, s.destination, *s.attempt) for s in settlements if s.attempt is not None])
 
 
 def promote(tx: Tx, destination: str, order_key: bytes, now: int) -> None:

@@ -12,8 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from hub.errors import Busy

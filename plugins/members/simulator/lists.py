@@ -13,6 +13,8 @@ import xlsxwriter
 
 from plugins.members.simulator.people import UNIT_NAMES, Inventor, Line, Spoiler, Typist, national
 
+#: No surname or given name of the others.
+CANARY = "Sầm Thị Hoàng Yến Phượng"
 CODES = [f"CDCS-{n:02}" for n in range(1, 13)]
 NAMES = dict(zip(CODES, UNIT_NAMES, strict=True))
 
@@ -70,6 +72,7 @@ def invent(seed: int) -> list[Part]:
             line.notes.append(("name", "duplicate_differs"))
             copy.is_copy, line.editable = True, False
             good.append(copy)
+    _plant(good)
     bad = Spoiler(inventor, typist).lines(CODES, [*CODES[:1], *CODES[9:10]], CODES[5:7])
     for part in parts:
         for unit in part.units:
@@ -77,6 +80,16 @@ def invent(seed: int) -> list[Part]:
             dice.shuffle(lines)
             part.lines[unit] = lines
     return parts
+
+
+def _plant(good: list[Line]) -> None:
+    """Gives one person an SMS will be sent to a name nobody else has: whoever searches logs knows what to look for."""
+    line = next(
+        x for x in good if x.editable and not x.notes and not x.truth.has_app and x.truth.status == "active"
+        and x.truth.citizen_number and len(x.truth.birth_date or "") == 10
+    )  # fmt: skip
+    line.truth.full_name = line.cells["name"] = CANARY
+    line.editable = False
 
 
 def _good_lines(inventor: Inventor, typist: Typist, dice: random.Random) -> list[Line]:
@@ -260,6 +273,7 @@ def expected(parts: list[Part], rows: dict[int, tuple[str, int]], seed: int) -> 
         for code in CODES
     }
     order = ("sheet", "row", "column", "code")
+    planted = next(t for t in good if t.full_name == CANARY)
     return {
         "seed": seed,
         "rows": len(lines),
@@ -273,6 +287,11 @@ def expected(parts: list[Part], rows: dict[int, tuple[str, int]], seed: int) -> 
         "members_with_app": sum(t.has_app for t in active),
         "members_with_phone": sum(t.phone is not None for t in active),
         "members_left": sum(t.status == "left" for t in good),
+        "canaries": {
+            "name": planted.full_name,
+            "phone": planted.phone,
+            "citizen_number": planted.citizen_number,
+        },
         "distinct_phones": len({t.phone for t in active if t.phone}),
         "members": sorted((asdict(t) for t in good), key=lambda t: (t["full_name"], t["birth_date"], t["unit"])),
     }

@@ -61,3 +61,13 @@ def test_the_command_writes_both_files(tmp_path: Path) -> None:
 def test_phones_are_of_the_block_for_invented_people(made: Maker) -> None:
     phones = [m["phone"] for m in made(7).expected["members"] if m["phone"]]
     assert all(p[6:9] == "555" for p in phones)
+
+
+def test_one_person_with_phone_and_citizen_number_is_planted_to_be_searched_for(made: Maker) -> None:
+    for seed in (1, 7, 8):
+        expected = made(seed).expected
+        canaries = expected["canaries"]
+        (found,) = [m for m in expected["members"] if m["full_name"] == canaries["name"]]
+        assert (found["phone"], found["citizen_number"]) == (canaries["phone"], canaries["citizen_number"])
+        assert not found["has_app"] and found["status"] == "active" and len(found["citizen_number"]) == 12
+        assert sum(m["phone"] == found["phone"] for m in expected["members"]) == 1
