@@ -74,7 +74,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version
 
 lock: .venv/.python  ## khoá lại phiên bản các gói (UPGRADE=1: bản mới nhất) / pins packages again
 	@$(PIP) --require-hashes -r requirements/lock.txt
-	$(COMPILE) pyproject.toml --extra speed requirements/runtime.in -o requirements/runtime.txt
+	$(COMPILE) pyproject.toml --extra speed --extra simulators requirements/runtime.in -o requirements/runtime.txt
 	$(COMPILE) requirements/test.in -c requirements/runtime.txt -o requirements/test.txt
 	$(COMPILE) requirements/lint.in -c requirements/runtime.txt -c requirements/test.txt -o requirements/lint.txt
 	$(COMPILE) requirements/lock.in -o requirements/lock.txt

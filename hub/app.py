@@ -149,8 +149,7 @@ class HubApp:
         """Opens the ledger and the connections' objects; nothing is sent or received yet."""
         await self.store.open()
         try:
-            if self.registry.directory is not None:
-                self._directory = self.registry.directory(self)
+            self._directory = self._make_directory()
             targets, lanes = self._open_connections()
             projections = await self._keep_projections()
             await self.store.take_over(self.boot, to_us(self.clock()))
@@ -318,6 +317,15 @@ class HubApp:
             await asyncio.sleep(pause)
 
     # -- building ----------------------------------------------------------------------------------
+
+    def _make_directory(self) -> Directory | None:
+        if self.registry.directory is None:
+            return None
+        try:
+            return self.registry.directory(self)
+        except Exception as error:  # a named edge: without a directory nobody is written to, the rest works
+            log("plugin.raised", hook="hub_directory", plugin=self.registry.directory_plugin, error=error)
+            return None
 
     def _open_connections(self) -> tuple[dict[str, Target], dict[str, LaneSpec]]:
         targets: dict[str, Target] = {}

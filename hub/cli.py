@@ -21,7 +21,7 @@ from hub.errors import AlreadyRunning, HubError
 from hub.model import Json
 from hub.plugins import Registry, load_plugins
 from hub.render import progress_line, table_of
-from hub.settings import Configuration, load, write_default
+from hub.settings import Configuration, load, write_default, write_simulator_secrets
 
 CONFIG = click.option(
     "--config", "-c", "folder", type=click.Path(path_type=Path), default=Path("config"), show_default=True,
@@ -40,6 +40,8 @@ def registry() -> Registry:
 
 def load_configuration(folder: Path) -> Configuration:
     known = registry()
+    # The public passwords of our own simulators, so that the shipped configuration starts as it is.
+    write_simulator_secrets(folder.absolute())
     return load(
         folder.absolute(),
         os.environ,
@@ -121,10 +123,8 @@ def run(folder: Path, console_token: bool) -> None:
 @CONFIG
 def simulators(folder: Path) -> None:
     """Chạy các đối tác mô phỏng mà cấu hình trỏ tới / run the simulated partners the configuration points at."""
-    from hub.settings import write_simulator_secrets
     from hub.simulators import run_simulators
 
-    write_simulator_secrets(folder.absolute())
     raise SystemExit(run_simulators(load_configuration(folder), registry()))
 
 
@@ -275,6 +275,7 @@ _GROUPS = {
     "repairs": "Việc cần xử lý / repairs",
     "sync": "Lượt chạy / runs",
     "members": "Đoàn viên / members",
+    "campaigns": "Đợt gửi tin / campaigns",
     "documents": "Văn bản / documents",
 }
 

@@ -101,11 +101,10 @@ class Committer:
         quarantined: Mapping[UUID, bytes],
     ) -> Committed:
         now = to_us(self._clock())
-        subjects = self._subjects(unit, quarantined)
-        await self.ring.prepare(subjects, make=True)
-        key_guards = self.ring.guards(subjects, now)
+        in_rows = self._sealed_in_rows(unit)
+        await self.ring.prepare(self._subjects(unit, quarantined), make=True)
         prepared = Unit(
-            guards=[*key_guards, *(self._guard(g) for g in unit.guards)],
+            guards=[*self.ring.guards(in_rows, now), *(self._guard(g) for g in unit.guards)],
             statements=[self.seal_statement(s) for s in unit.statements],
             drafts=[self._draft(d, now, quarantined.get(d.id)) for d in unit.drafts],
             deliveries=deliveries,
@@ -113,8 +112,10 @@ class Committer:
             settlement=settlement,
         )
         report = await self._store.commit(prepared)
-        if key_guards:
-            self.ring.stored(subjects)
+        self.ring.stored(in_rows)
+        for draft, rows, (_, known) in zip(unit.drafts, prepared.drafts, report.events, strict=True):
+            if rows.keys and not known:
+                self.ring.stored([self._sealed_for(draft, draft.id in quarantined) or ""])
         return Committed(
             tuple(
                 [
@@ -131,6 +132,13 @@ class Committer:
             sealed_for = self._sealed_for(draft, draft.id in quarantined)
             if sealed_for is not None:
                 found[sealed_for] = None
+        for subject in self._sealed_in_rows(unit):
+            found[subject] = None
+        return list(found)
+
+    def _sealed_in_rows(self, unit: UnitOfWork) -> list[str]:
+        """Subjects whose keys the plugin's own rows are sealed under."""
+        found: dict[str, None] = {}
         for statement in (*unit.statements, *(g.statement for g in unit.guards)):
             for value in statement.values.values():
                 if type(value) is Sealed:
@@ -194,6 +202,7 @@ class Committer:
             (source, dedupe_key, content_hash, event_id, now + self._dedupe_keep_us),
             () if raw is not None else self._owed(draft, event_id, now, shard),
             batch,
+            () if sealed_for is None else self.ring.guards([sealed_for], now),
         )  # fmt: skip
 
     def _owed(self, draft: Draft, event_id: bytes, now: int, shard: int) -> list[QueueRow]:

@@ -76,7 +76,7 @@ LOG_EVENTS: dict[str, LogEvent] = {
         LogEvent("hub.listening", "The web server answers.", ("url",)),
         LogEvent("hub.stopped", "The hub has stopped."),
         LogEvent("plugin.left_out", "A plugin is broken and was left out.", ("plugin", "code", "why"), "error"),
-        LogEvent("plugin.raised", "A plugin raised where it must not.", ("connection", "destination", "error"), "error"),
+        LogEvent("plugin.raised", "A plugin raised where it must not.", ("connection", "destination", "plugin", "error"), "error"),
         LogEvent("command.failed", "An operator's command ended with an error.", ("command", "error"), "warning"),
         LogEvent("ledger.marker_not_written", "The marker beside the ledger could not be written.", ("error",), "error"),
         LogEvent("library.warned", "A library logged a warning or worse.", ("logger", "said"), "warning"),
@@ -267,18 +267,27 @@ class _WideLine(structlog.BoundLoggerBase):
         done: Any = line
         for processor in self._processors:
             done = processor(self._logger, level, done)
-        self._logger.msg(done)
+        self._logger.msg(done, at_once=level != "info")
+
+    def flush(self) -> None:
+        self._logger.flush()
 
     def write_plain(self, line: Mapping[str, Any]) -> None:
         """The line of every try: rendered and masked as a whole, at half the cost."""
-        self._logger.msg(_masked(_seen(orjson.dumps(line, option=_OPTIONS)), _PERSONAL_IN_LINE))
+        self._logger.msg(_masked(_seen(orjson.dumps(line, option=_OPTIONS)), _PERSONAL_IN_LINE), at_once=False)
+
+
+def flush() -> None:
+    """Writes what waits for company."""
+    _state.logger.flush()
 
 
 class _Lines:
     """Writes whole lines; a full disk or a closed pipe must not stop deliveries.
 
     On the event loop, lines of one moment are written together a little later: a system call for each
-    costs as much as the line itself. Elsewhere, and at the end of the process, at once.
+    costs as much as the line itself. Warnings and errors, lines from elsewhere and the end of the process
+    do not wait.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -287,11 +296,13 @@ class _Lines:
         self._waiting: list[bytes] = []
         atexit.register(self.flush)
 
-    def msg(self, line: bytes) -> None:
+    def msg(self, line: bytes, at_once: bool = True) -> None:
         with self._lock:
             self._waiting.append(line)
             first = len(self._waiting) == 1
-        if not first:
+        if at_once:
+            self.flush()
+        if at_once or not first:
             return
         try:
             asyncio.get_running_loop().call_later(FLUSH_WITHIN_S, self.flush)

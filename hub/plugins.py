@@ -67,6 +67,8 @@ class Registry:
     log_events: Mapping[str, LogEvent]
     #: Makes the Directory of this hub; None when no plugin keeps people.
     directory: Callable[[Hub], Directory | None] | None
+    #: Which plugin that is.
+    directory_plugin: str
     plugins: tuple[LoadedPlugin, ...]
     broken: tuple[BrokenPlugin, ...]
 
@@ -172,6 +174,7 @@ class _Building:
 
     items: dict[str, dict[str, Any]] = field(default_factory=lambda: {kind.hook: {} for kind in _KINDS})
     directory: Callable[[Hub], Directory | None] | None = None
+    directory_plugin: str = ""
     plugins: list[LoadedPlugin] = field(default_factory=list)
     broken: list[BrokenPlugin] = field(default_factory=list)
 
@@ -190,6 +193,7 @@ class _Building:
             self.items[hook].update(answer)
         if _DIRECTORY in hooks:
             self.directory = _directory_factory(hooks[_DIRECTORY])
+            self.directory_plugin = point.name
         version = point.dist.version if point.dist else ""
         self.plugins.append(LoadedPlugin(point.name, version, tuple(sorted(hooks))))
 
@@ -227,6 +231,7 @@ class _Building:
             commands=frozen["hub_commands"],
             log_events=frozen["hub_log_events"],
             directory=self.directory,
+            directory_plugin=self.directory_plugin,
             plugins=tuple(self.plugins),
             broken=tuple(self.broken),
         )

@@ -142,16 +142,6 @@ class UnknownSettings(Section):
     )
 
 
-class RetentionSettings(Section):
-    """How long history is kept."""
-
-    days: Days = Field(
-        default=90,
-        title="Số ngày giữ lịch sử",
-        description="Settled events, deliveries and attempts are pruned after this.",
-    )
-
-
 class DedupeSettings(Section):
     """How long a repeated message is recognised."""
 
@@ -159,16 +149,6 @@ class DedupeSettings(Section):
         default=7,
         title="Số ngày nhớ khóa trùng",
         description="Keys of incoming messages are kept so long; longer than any sender repeats itself.",
-    )
-
-
-class ReceiptSettings(Section):
-    """Receipts that came before the answer they belong to."""
-
-    park_days: Days = Field(
-        default=7,
-        title="Số ngày giữ báo nhận chưa khớp",
-        description="A receipt that matches nothing yet is kept so long.",
     )
 
 
@@ -208,14 +188,8 @@ class HubFile(Section):
     unknown: UnknownSettings = Field(
         default_factory=UnknownSettings, title="Không rõ kết quả", description="Deliveries of unknown outcome."
     )
-    retention: RetentionSettings = Field(
-        default_factory=RetentionSettings, title="Lưu giữ", description="How long history is kept."
-    )
     dedupe: DedupeSettings = Field(
         default_factory=DedupeSettings, title="Chống trùng", description="Recognising repeated messages."
-    )
-    receipts: ReceiptSettings = Field(
-        default_factory=ReceiptSettings, title="Báo nhận", description="Receipts that came early."
     )
 
 

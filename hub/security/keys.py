@@ -55,8 +55,9 @@ class HubKey:
         except FileNotFoundError:
             if not may_create:
                 raise ConfigError(
-                    f"{path} is missing and the database is not empty: copy the key file from where the database"
-                    " came, or from its backup"
+                    f"thiếu {path} mà cơ sở dữ liệu đã có dữ liệu: chép tệp khóa từ nơi có cơ sở dữ liệu, hoặc từ bản"
+                    f" sao lưu / {path} is missing and the database is not empty: copy the key file from where the"
+                    " database came, or from its backup"
                 ) from None
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written aside and linked: a crash or a second process never leaves or sees half a key.

@@ -64,6 +64,8 @@ class DraftRows:
     dedupe: DedupeRow
     deliveries: Sequence[QueueRow]
     batch: BatchRow | None = None
+    #: What stores the key of its content, written only if the draft is new: a repeat leaves nothing behind.
+    keys: Sequence[Guard] = ()
 
 
 @dataclass(frozen=True, slots=True)

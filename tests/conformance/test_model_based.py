@@ -32,7 +32,8 @@ from tests.conformance.ledger_model import UNRESOLVED, Model, Owed
 from tests.ledger import ALL, Desk, check_books
 
 S = State
-KEYS = st.sampled_from([None, b"key-one", b"key-two"])
+KEYS = st.sampled_from([None, b"key-one", b"key-one", b"key-two"])
+STALE = st.sampled_from([False, False, False, True])
 ROOM = 3
 #: The breaker has tests of its own; here it would only hide the rest.
 NO_BREAKER = BreakerPolicy(10**9, 1, 1)
@@ -75,30 +76,32 @@ class Ledger(RuleBasedStateMachine):
     # -- rules -----------------------------------------------------------------------------------
 
     @rule(
-        where=st.sampled_from(["a", "b"]),
+        where=st.sampled_from(["a", "a", "b"]),
         key=KEYS,
+        count=st.integers(1, 3),
         hold=st.booleans(),
         priority=st.integers(0, 2),
         due_s=st.sampled_from([0, 0, 5]),
         expires_s=st.sampled_from([None, None, 0, 20]),
     )
     def commit(
-        self, where: str, key: bytes | None, hold: bool, priority: int, due_s: int, expires_s: int | None
+        self, where: str, key: bytes | None, count: int, hold: bool, priority: int, due_s: int, expires_s: int | None
     ) -> None:
+        """One, or a line of them."""
         due = self.desk.now + due_s * SECOND
         expires = None if expires_s is None else self.desk.now + expires_s * SECOND
-        id = self.run(
-            self.desk.owe_one(
+        for _ in range(count):
+            number = len(self.model.owed)
+            said = self.desk.owe_one(
                 where,
                 order_key=key,
                 on_dead_hold=int(hold),
                 priority=priority,
                 due_at=due,
                 expires_at=expires,
-                event_id=(len(self.model.owed) << 80).to_bytes(16),
+                event_id=(number << 80).to_bytes(16),
             )
-        )
-        self.model.add(id, Owed(len(self.model.owed), where, key, hold, priority, due, expires))
+            self.model.add(self.run(said), Owed(number, where, key, hold, priority, due, expires))
 
     @rule(suspect=st.booleans())
     def claim(self, suspect: bool) -> None:
@@ -118,23 +121,33 @@ class Ledger(RuleBasedStateMachine):
             assert (job.lease_no, job.tries, job.crashes) == (o.lease_no, o.tries, o.crashes)
         self.jobs += jobs
 
+    def some_job(self, data: st.DataObject) -> Job:
+        """Mostly one that is ours now, sometimes any that was ever claimed."""
+        ours = [j for j in self.jobs if self.is_ours(j)]
+        return data.draw(st.sampled_from(self.jobs if not ours or data.draw(STALE) else ours))
+
+    def is_ours(self, job: Job) -> bool:
+        o = self.model.owed[job.id]
+        return o.state in (S.LEASED, S.SENDING) and o.lease_no == job.lease_no
+
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def start(self, data: st.DataObject) -> None:
-        """Of any job ever claimed: those that are no longer ours are refused."""
-        job = data.draw(st.sampled_from(self.jobs))
+        job = self.some_job(data)
         o = self.model.owed[job.id]
         ours = o.state is S.LEASED and o.lease_no == job.lease_no
         assert self.run(self.desk.store.start(job.id, job.lease_no, b"sha", [])) is ours
         if ours:
             self.model.move(o, S.SENDING, o.reason)
 
-    @precondition(lambda self: self.jobs)
     @rule(data=st.data(), state=OUTCOMES, spends=st.booleans(), parts=st.integers(0, 2), of_parts=st.integers(0, 3))
     def settle(self, data: st.DataObject, state: State, spends: bool, parts: int, of_parts: int) -> None:
-        job = data.draw(st.sampled_from(self.jobs))
-        o = self.model.owed[job.id]
-        ours = o.state in (S.LEASED, S.SENDING) and o.lease_no == job.lease_no
+        if not any(self.is_ours(j) for j in self.jobs):
+            self.claim(suspect=True)
+        if not self.jobs:
+            return
+        job = self.some_job(data)
+        o, ours = self.model.owed[job.id], self.is_ours(job)
         if ours and o.state is S.SENDING and state is S.CANCELLED:
             return  # the deliverer asks before it starts
         refs = [f"{job.id.hex()[-6:]}-{job.lease_no}-{i}" for i in range(parts)]
@@ -167,9 +180,9 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), of_parts=st.integers(1, 3))
     def record_refs(self, data: st.DataObject, of_parts: int) -> None:
-        job = data.draw(st.sampled_from(self.jobs))
+        job = self.some_job(data)
         o = self.model.owed[job.id]
-        if o.state not in (S.LEASED, S.SENDING) or o.lease_no != job.lease_no:
+        if not self.is_ours(job):
             return
         ref = f"{job.id.hex()[-6:]}-{job.lease_no}-0"
         self.run(self.desk.store.record_refs(job.destination, job.id, [ref], of_parts))
@@ -184,14 +197,12 @@ class Ledger(RuleBasedStateMachine):
         self.run(self.desk.receipt(ref, said, "why" if said == "failed" else "", connection=job.destination))
         self.model.receipt(ref, said)
 
-    @rule(seconds=st.sampled_from([-60, 0.001, 5, 10, 30, 8 * 86400]))
-    def step_the_clock(self, seconds: float) -> None:
+    @rule(seconds=st.sampled_from([-60, 0.001, 10, 10, 30, 30, 8 * 86400]), sweep=st.booleans())
+    def step_the_clock(self, seconds: float, sweep: bool) -> None:
         self.clock.advance(seconds)
-
-    @rule()
-    def sweep(self) -> None:
-        self.run(self.desk.sweep())
-        self.model.sweep(self.desk.now)
+        if sweep:
+            self.run(self.desk.sweep())
+            self.model.sweep(self.desk.now)
 
     @rule(where=st.sampled_from(["a", "b"]), kind=st.sampled_from(["connection", "destination"]))
     def pause_or_resume(self, where: str, kind: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hub.model import State, new_id
 from hub.retry import SECOND
 from hub.store.base import Job, Unit
-from tests.ledger import BREAKER, LEASE_S, Desk, fact, owed
+from tests.ledger import BREAKER, LEASE_S, Desk, fact, owed, settlement
 
 SPACING_10 = int(1_000_000 / (0.97 * 10))
 
@@ -190,8 +190,9 @@ async def test_a_held_ledger_gives_nothing_to_anybody(desk: Desk) -> None:
 async def fail(desk: Desk, count: int, **more: object) -> None:
     """That many tries of a fail in one batch."""
     await many(desk, "a", count)
-    for job in await desk.claim():
-        await desk.retry_later(job, after_s=1000, health=1)
+    due = desk.now + 1000 * SECOND
+    said = [settlement(job, State.PENDING, "down", due_us=due, health=1) for job in await desk.claim()]
+    assert all(await desk.store.settle(said, desk.now))
 
 
 async def breaker(desk: Desk) -> tuple[int, float]:

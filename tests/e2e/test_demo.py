@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -15,6 +17,7 @@ import unicodedata
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +275,38 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     assert run_demo(once=True, seed=1, folder=tmp_path, port=0) == 2
     assert run_demo(once=True, seed=1, folder=tmp_path / "mine", port=0) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_demo_that_is_stopped_half_way_takes_everything_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "hub.cli", "demo", "--dir", str(tmp_path / "demo"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        url = next(found for line in demo.stdout if (found := re.search(r"http://127\.0\.0\.1:(\d+)/", line)))
+        demo.send_signal(signal.SIGTERM)
+        said = demo.stdout.read()
+        assert demo.wait(20) == 130
+    assert "Đã dừng giữa chừng" in said
+    ports = {int(url[1])}
+    for file in (tmp_path / "demo" / "config" / "connections").glob("*.toml"):
+        ports |= {int(port) for port in re.findall(r"(?:127\.0\.0\.1:|port = )(\d+)", file.read_text())}
+    assert len(ports) == 5
+    for port in ports:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=2)
+
+
+def test_what_the_demo_imports_is_installed_by_make_demo() -> None:
+    root = Path(__file__).parents[2]
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", (root / "requirements" / "runtime.txt").read_text(), re.MULTILINE))
+    where = packages_distributions()
+    missing = set()
+    for file in [*root.glob("hub/**/*.py"), *root.glob("plugins/**/*.py"), *root.glob("benchmarks/**/*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            tops = (
+                {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"hub", "plugins", "benchmarks"}
+            )
+            missing |= {top for top in tops if not {d.lower().replace("_", "-") for d in where.get(top, ())} & pinned}
+    assert missing == set()

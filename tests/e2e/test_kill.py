@@ -21,7 +21,7 @@ from hub.errors import AlreadyRunning
 from hub.store.sqlite.lock import ProcessLock
 
 ROOT = Path(__file__).parents[2]
-KILLS = 5
+KILLS = 4
 #: Long enough for a machine with much else to do; a hub that hangs fails the test here.
 PATIENCE_S = 60
 

@@ -445,7 +445,6 @@ async def test_a_genuine_body_no_mapping_reads_is_kept_sealed_with_one_repair(do
     assert b"stars" not in raw and PHONE.encode() not in raw and "Thị Mẫu".encode() not in raw
 
 
-@pytest.mark.xfail(reason="each repeat leaves a data key that nothing is sealed under", strict=True)
 async def test_a_repeat_of_what_was_not_understood_adds_nothing(door: Door) -> None:
     body = orjson.dumps({"type": "rating", "stars": 2})
     assert (await door.post(body, signed(body, "msg_again"))).status == 202

@@ -7,12 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from hub.app import HubApp
-from hub.contract import Delivered, Outcome, Shipment
+from hub.contract import Delivered, Outcome, Shipment, UnitOfWork
 from hub.errors import AlreadyRunning, ConfigError
+from hub.sql import query
 from hub.testing import RecordingSink, StandingClock, eventually
 from tests.flow.conftest import Blocked, Site, emit, later, reach, states
+from tests.flow.test_handlers import CREATE
 from tests.ledger import check_books
 
 
@@ -50,8 +53,9 @@ async def test_a_try_that_does_not_end_is_cut_off_and_told_as_what_it_is(site: S
         ids = await emit(hub, 5)
         await eventually(lambda: slow.waiting == 2)
     cut = {str(s.event.id) for s in sink.shipments}
+    async with site.running(start=False) as hub:
+        assert await in_flight(hub) == 0
     async with site.running() as hub:
-        assert await in_flight(hub) == 0 or safe
         if safe:
             hub.clock.advance(10)  # type: ignore[attr-defined]
             hub.worker.wake()  # type: ignore[union-attr]
@@ -82,6 +86,39 @@ async def test_stops_at_any_moment_of_the_claim_lose_and_double_nothing(site: Si
         await reach(hub, ["delivered"] * len(wanted))
     sent = [str(s.event.id) for s in sink.shipments]
     assert sorted(sent) == sorted(wanted)
+
+
+SLOW = query(
+    text(
+        "INSERT INTO effect SELECT 'slow', sum(x) FROM (WITH RECURSIVE n(x) AS"
+        " (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2000000) SELECT x FROM n)"
+    )
+)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+async def test_what_a_claim_brings_after_the_stop_is_given_back_unsent(
+    site: Site, clock: StandingClock, safe: bool
+) -> None:
+    """The claim waits in the writer behind a slow unit while the stop is asked for."""
+    sink = site.sink("alpha", resend_is_safe=safe)
+    site.settings = {"worker": {"stop_within_s": 20}}
+    async with site.running() as hub:
+        await hub.commit(UnitOfWork(statements=[CREATE()]))
+        await asyncio.sleep(0.05)  # the worker has looked once and sleeps
+        slow = asyncio.create_task(hub.commit(UnitOfWork(statements=[SLOW()])))
+        await asyncio.sleep(0.02)
+        owed = asyncio.create_task(emit(hub, 10))
+        await asyncio.sleep(0)
+        later(hub, clock, 0)
+        await asyncio.sleep(0.02)
+        assert not slow.done(), "make it slower: the claim must still be waiting"
+        await hub.stop()
+        await asyncio.gather(slow, owed)
+    assert sink.shipments == []
+    async with site.running(start=False) as hub:
+        assert await states(hub) == ["pending(stopped)"] * 10
+        assert await hub.store.read("SELECT count(*) FROM attempt") == [(0,)]
 
 
 async def test_a_commit_after_the_stop_is_refused_not_swallowed(site: Site, alpha: RecordingSink) -> None:

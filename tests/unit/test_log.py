@@ -49,12 +49,12 @@ def only(stream: io.BytesIO) -> dict[str, Any]:
 
 
 def test_a_line_is_one_json_object_with_time_level_and_name_first(stream: io.BytesIO) -> None:
-    log("delivery.attempted", connection="partner-a", total_ms=12.34567, status=200, delivery=UUID(int=1))
+    log("run.finished", connection="partner-a", total_ms=12.34567, status=200, delivery=UUID(int=1))
 
     line = only(stream)
     assert list(line)[:3] == ["at", "level", "event"]
     assert datetime.fromisoformat(line["at"]).utcoffset() == timedelta()
-    assert (line["level"], line["event"], line["connection"]) == ("info", "delivery.attempted", "partner-a")
+    assert (line["level"], line["event"], line["connection"]) == ("info", "run.finished", "partner-a")
     assert (line["total_ms"], line["status"]) == (12.3457, 200)
     assert line["delivery"] == str(UUID(int=1))
 

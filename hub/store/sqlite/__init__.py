@@ -114,7 +114,8 @@ class SqliteStore:
         fingerprint = known.get("key_fingerprint")
         if fingerprint is not None and fingerprint != self._fingerprint:
             raise ConfigError(
-                "var/hub.key is not the key of this database: copy the key file from where the database came"
+                "hub.key không phải khóa của cơ sở dữ liệu này: chép lại tệp khóa từ nơi có cơ sở dữ liệu"
+                " / hub.key is not the key of this database: copy the key file from where the database came"
             )
         sequence, hold = tx.execute("SELECT sequence, hold FROM ledger").fetchone()
         if "id" not in known:

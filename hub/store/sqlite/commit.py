@@ -84,6 +84,9 @@ def _drafts(tx: Tx, drafts: Sequence[DraftRows]) -> CommitReport:
                 raise IdempotencyConflict
     if not fresh:
         return CommitReport(events)
+    for draft in fresh:
+        if draft.keys:
+            run_guards(tx, draft.keys)
     tx.many(_EVENT, [d.event for d in fresh])
     tx.many(_CONTENT, [d.content for d in fresh])
     enqueue(tx, [row for d in fresh for row in d.deliveries])

@@ -35,7 +35,10 @@ class ProcessLock:
         except OSError:
             holder = os.read(fd, 200).decode(errors="replace").split("\n")[0] or "?"
             os.close(fd)
-            raise AlreadyRunning(f"another process (pid {holder}) has {self.path.parent} open") from None
+            raise AlreadyRunning(
+                f"tiến trình khác (pid {holder}) đang mở {self.path.parent}; dừng nó rồi chạy lại"
+                f" / another process (pid {holder}) has {self.path.parent} open; stop it first"
+            ) from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
