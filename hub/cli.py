@@ -301,7 +301,7 @@ def main() -> None:
     except HubError as error:
         _fail(str(error), 2 if is_usage(error) else 1)
     except OSError as error:
-        name, why = error.filename or "", error.strerror or type(error).__name__
+        name, why = error.filename or "", error.strerror or str(error)
         _fail(f"không đọc hoặc ghi được {name}: {why} / cannot read or write {name}: {why}", 1)
     except sqlite3.Error as error:
         # SQLite's own words: a file that is no database, a full disk, a lock.

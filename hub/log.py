@@ -13,7 +13,6 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from threading import Lock
@@ -76,16 +75,25 @@ LOG_EVENTS: dict[str, LogEvent] = {
         LogEvent("hub.listening", "The web server answers.", ("url",)),
         LogEvent("hub.stopped", "The hub has stopped."),
         LogEvent("plugin.left_out", "A plugin is broken and was left out.", ("plugin", "code", "why"), "error"),
-        LogEvent("plugin.raised", "A plugin raised where it must not.", ("connection", "destination", "plugin", "error"), "error"),
+        LogEvent(
+            "plugin.raised",
+            "A plugin raised where it must not.",
+            ("connection", "destination", "plugin", "error"),
+            "error",
+        ),
         LogEvent("command.failed", "An operator's command ended with an error.", ("command", "error"), "warning"),
-        LogEvent("ledger.marker_not_written", "The marker beside the ledger could not be written.", ("error",), "error"),
+        LogEvent(
+            "ledger.marker_not_written", "The marker beside the ledger could not be written.", ("error",), "error"
+        ),
         LogEvent("library.warned", "A library logged a warning or worse.", ("logger", "said"), "warning"),
         LogEvent("line.unwritable", "A log line could not be rendered.", ("of", "why"), "error"),
         # in
         LogEvent("event.received", "An inbound request was answered.", ("connection", "status", "reason")),
         LogEvent(
             "request.quarantined",
-            "A genuine body that no mapping could read was kept.", ("connection", "event_id", "reason"), "warning"
+            "A genuine body that no mapping could read was kept.",
+            ("connection", "event_id", "reason"),
+            "warning",
         ),
         LogEvent("request.failed", "A request met an error of ours.", ("path", "error"), "error"),
         LogEvent("run.finished", "A pull or fan-out has ended.", ("kind", "object", "state", "reason", "items")),
@@ -94,25 +102,41 @@ LOG_EVENTS: dict[str, LogEvent] = {
             "delivery.attempted",
             "One try of one delivery and what follows from it.",
             (
-                "delivery", "event_id", "type", "destination", "try_no", "outcome", "reason", "state", "status",
-                "total_us", "age_us",
+                "delivery",
+                "event_id",
+                "type",
+                "destination",
+                "try_no",
+                "outcome",
+                "reason",
+                "state",
+                "status",
+                "total_us",
+                "age_us",
             ),
             plain=True,
         ),
         LogEvent(
             "delivery.ended",
-            "A delivery ended without a try: cancelled, expired or poison.", ("delivery", "destination", "state", "reason")
+            "A delivery ended without a try: cancelled, expired or poison.",
+            ("delivery", "destination", "state", "reason"),
         ),
         LogEvent("delivery.broke", "Sending met an error of ours.", ("delivery", "destination", "error"), "error"),
         LogEvent(
             "delivery.late",
-            "A result came after its lease was taken over; it changed nothing.", ("delivery", "destination"), "warning"
+            "A result came after its lease was taken over; it changed nothing.",
+            ("delivery", "destination"),
+            "warning",
         ),
         LogEvent("destination.paused", "A destination was paused.", ("destination", "reason"), "warning"),
-        LogEvent("worker.blocked", "The ledger did not take a step; it is tried again.", ("reason", "delivery"), "warning"),
-        LogEvent("connection.broke", "A connection's own task ended and is restarted.", ("connection", "error"), "warning"),
+        LogEvent(
+            "worker.blocked", "The ledger did not take a step; it is tried again.", ("reason", "delivery"), "warning"
+        ),
+        LogEvent(
+            "connection.broke", "A connection's own task ended and is restarted.", ("connection", "error"), "warning"
+        ),
     )
-}  # fmt: skip
+}
 
 
 def know(events: Iterable[LogEvent]) -> None:

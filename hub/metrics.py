@@ -52,7 +52,10 @@ _attempts = _Attempts()
 registry.register(_attempts)
 
 inbound = Counter(
-    "unionhub_inbound_requests", "Inbound requests by connection and answer", ["connection", "status"], registry=registry
+    "unionhub_inbound_requests",
+    "Inbound requests by connection and answer",
+    ["connection", "status"],
+    registry=registry,
 )
 deliveries = Gauge(
     "unionhub_deliveries", "Deliveries by destination and state", ["destination", "state"], registry=registry

@@ -41,7 +41,20 @@ class LaneSpec:
 class Lane:
     """The tries of one destination."""
 
-    __slots__ = ("_clock", "_closed", "_free_at", "_idle", "_on_hungry", "_run", "_turn", "hungry", "jobs", "running", "spec", "tasks")
+    __slots__ = (
+        "_clock",
+        "_closed",
+        "_free_at",
+        "_idle",
+        "_on_hungry",
+        "_run",
+        "_turn",
+        "hungry",
+        "jobs",
+        "running",
+        "spec",
+        "tasks",
+    )
 
     def __init__(
         self,

@@ -183,9 +183,7 @@ async def running_hub(
     synchronous: str = "FULL",
 ) -> AsyncIterator[HubApp]:
     """A hub in ``folder``, opened and (by default) working; stopped at the end."""
-    config = configuration(
-        folder, registry, connections=connections, subscriptions=subscriptions, settings=settings
-    )
+    config = configuration(folder, registry, connections=connections, subscriptions=subscriptions, settings=settings)
     app = HubApp(config, registry, clock=clock, synchronous=synchronous)
     await app.open()
     try:

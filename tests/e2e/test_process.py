@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import closing
@@ -119,12 +120,10 @@ def test_a_path_too_long_for_a_socket_gets_one_elsewhere(
     # 60 characters, more than a hundred bytes.
     var = tmp_path / "Liên đoàn Lao động tỉnh Thái Nguyên" / "dữ liệu của phần mềm tích hợp"
     monkeypatch.setenv("UNIONHUB_VAR_DIR", str(var))
-    runtime = tmp_path / "run"
-    runtime.mkdir()
-    with shipped.hub(XDG_RUNTIME_DIR=str(runtime)) as hub:
+    with tempfile.TemporaryDirectory() as short, shipped.hub(XDG_RUNTIME_DIR=short) as hub:
         named = (var / "unionhub.db.lock").read_text().splitlines()
         assert named[0] == str(hub.process.pid) and Path(named[1]).is_socket()
-        assert Path(named[1]).is_relative_to(runtime) and len(os.fsencode(named[1])) <= 100
+        assert Path(named[1]).is_relative_to(short) and len(os.fsencode(named[1])) <= 100
         assert Path(named[1]).stat().st_mode & 0o077 == 0
         # Another environment than the hub's: the lock file says where it listens.
         done = unionhub("connections", "list", "--config", shipped.config, XDG_RUNTIME_DIR=str(tmp_path / "other"))
