@@ -73,8 +73,9 @@ class Rig:
         rest = [asyncio.create_task(self.writer.submit(op)) for op in ops]
         await asyncio.sleep(0)
         gate.set()
-        await first
-        return await asyncio.gather(*rest, return_exceptions=True)
+        async with asyncio.timeout(10):  # a writer that died answers nobody
+            await first
+            return await asyncio.gather(*rest, return_exceptions=True)
 
     def names(self) -> set[str]:
         """What another connection sees."""

@@ -150,8 +150,19 @@ class _Fragile:
         return UnitOfWork(drafts=[Draft(type="vn.congdoan.test.made.v1", source="", dedupe_key="x", data=data)])
 
 
+class _Broken(_Fragile):
+    """A receiver that falls over what it was sent, and says what that was."""
+
+    def verify(self, request: RawRequest) -> Verified:
+        raise ValueError(f"cannot verify {request.body!r} of {request.headers!r}")
+
+
 def _types() -> list[ConnectorType]:
-    return [connector("fragile", Connection(receiver=_Fragile())), connector("quiet", Connection(sink=RecordingSink()))]
+    return [
+        connector("fragile", Connection(receiver=_Fragile())),
+        connector("broken", Connection(receiver=_Broken())),
+        connector("quiet", Connection(sink=RecordingSink())),
+    ]
 
 
 @contextmanager
@@ -188,7 +199,7 @@ async def open_door(
         async with running_hub(
             folder,
             registry,
-            connections={NAME: {"type": "citizen_app", "settings": app}, "fragile": {}, "quiet": {}},
+            connections={NAME: {"type": "citizen_app", "settings": app}, "fragile": {}, "broken": {}, "quiet": {}},
             subscriptions=[{"name": "s", "types": [QUESTION], "to": "quiet"}],
             settings=settings,
         ) as hub:

@@ -466,6 +466,22 @@ async def test_a_mapping_with_a_bug_keeps_the_body_and_says_whose_it_is(door: Do
     assert [r["kind"] for r in await views.repairs(door.hub.store) if r["object"] == "fragile"] == ["not_understood"]
 
 
+async def test_an_error_of_ours_tells_nobody_what_it_was_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_door(tmp_path, monkeypatch) as door:
+        before = await door.rows()
+        headers = {"Content-Type": "application/json", "X-Token": "tok-5f2c1d0b9a8e"}
+        answer = await door.post(question(text=MARK), headers, "/in/broken")
+        assert (answer.status, answer.problem) == (500, "internal")
+        (line,) = door.lines("request.failed")
+        assert (line["path"], line["error"]) == ("/in/broken", "ValueError")
+        assert any("front_door.py" in frame for frame in line["trace"][0]["frames"]), "where it was, for us"
+        told = orjson.dumps(line).decode()
+        for canary in (MARK, PHONE, PHONE[1:], "Nguyễn", "tok-5f2c1d0b9a8e", "cannot verify"):
+            assert canary not in told
+        assert await door.rows() == before
+        assert (await door.get("/readyz")).status == 200
+
+
 # -- when the ledger cannot be written -------------------------------------------------------------
 
 
