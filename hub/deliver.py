@@ -151,7 +151,7 @@ class Deliverer:
             if isinstance(found, Settlement):
                 return found
             address = found
-        return await self._send(job, target, target.sink, event, address, pace)
+        return await self._send(job, target, target.sink, event, address, pace, now)
 
     # -- before the first byte ---------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class Deliverer:
     # -- the try itself ----------------------------------------------------------------------------
 
     async def _send(
-        self, job: Job, target: Target, sink: Sink, event: Event, address: str | None, pace: Pacer
+        self, job: Job, target: Target, sink: Sink, event: Event, address: str | None, pace: Pacer, started: int
     ) -> Settlement:
         body = sink.render(event)
         digest = hashlib.sha256(body).digest()
@@ -228,14 +228,15 @@ class Deliverer:
             return self._put_back(job, admission.reason, to_us(admission.until))
         if job.send_at:
             await pace(job)
-            if job.expires_at is not None and job.expires_at <= self._now():
+            started = self._now()
+            if job.expires_at is not None and job.expires_at <= started:
                 return self._end(job, State.DEAD, "expired")
         safe = sink.resend_is_safe
         if not safe or admission.guards:
             refusal = await self._start(job, sink, admission, digest)
             if refusal is not None:
                 return refusal
-        started = self._now()
+            started = self._now()
         outcome = await self._try(job, sink, shipment)
         try:
             return self._after(job, outcome, started, resend_is_safe=safe, digest=digest, connection=target.connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hub.model import HOLDS_KEY, LEGAL, REVERSIBLE_DEATHS, State
@@ -44,7 +45,8 @@ class Owed:
 
 
 class Model:
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], int]) -> None:
+        self.now = now
         self.owed: dict[bytes, Owed] = {}
         self.paused: set[str] = set()
         self.receipts: dict[str, set[str]] = {}
@@ -83,6 +85,7 @@ class Model:
         waiting = sorted((p for p in self.line(o) if p.state is S.WAITING), key=lambda p: p.seq)
         if waiting and not any(p.holds and p.seq < waiting[0].seq for p in self.line(o)):
             waiting[0].state = S.PENDING
+            waiting[0].due = max(waiting[0].due, self.now())
 
     # -- what the store should answer ------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class Ledger(RuleBasedStateMachine):
         self.clock = StandingClock()
         self.store = SqliteStore(path, breaker=NO_BREAKER, synchronous="OFF", clock=self.clock)
         self.desk = Desk(self.store, self.clock)
-        self.model = Model()
+        self.model = Model(lambda: self.desk.now)
         self.jobs: list[Job] = []
         self.paused: set[str] = set()
         self.run(self.store.open())
