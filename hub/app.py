@@ -229,15 +229,20 @@ class HubApp:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for name, connection in self.connections.items():
-            if connection.close is not None:
-                try:
-                    async with asyncio.timeout(1.5):
-                        await connection.close()
-                except Exception as error:  # a named edge: one plugin's trouble must not keep the others open
-                    log("plugin.raised", connection=name, error=type(error).__name__)
+        await asyncio.gather(*(self._close(name) for name in self.connections))
         await self.store.close()
-        log("hub.stopped")
+        if self._tasks:
+            log("hub.stopped")
+
+    async def _close(self, name: str) -> None:
+        close = self.connections[name].close
+        if close is None:
+            return
+        try:
+            async with asyncio.timeout(1.5):
+                await close()
+        except Exception as error:  # a named edge: one plugin's trouble must not keep the others open
+            log("plugin.raised", connection=name, error=type(error).__name__)
 
     # -- inbound and runs --------------------------------------------------------------------------
 

@@ -140,13 +140,13 @@ LOG_EVENTS: dict[str, LogEvent] = {
 
 
 def know(events: Iterable[LogEvent]) -> None:
-    """Adds the lines of plugins to the catalogue."""
-    LOG_EVENTS.update((each.name, each) for each in events)
+    """Adds the lines of plugins to the catalogue of this process."""
+    _state.of_plugins.update((each.name, each) for each in events)
 
 
 def log(event: str, **fields: Any) -> None:
     """Writes one line. Never raises, except for an uncatalogued name in strict mode (tests)."""
-    known = LOG_EVENTS.get(event)
+    known = LOG_EVENTS.get(event) or _state.of_plugins.get(event)
     if known is None and _state.strict:
         raise ValueError(f"log event {event!r} is not in LOG_EVENTS")
     level = known.level if known else "info"
@@ -366,6 +366,7 @@ class _State:
 
     def __init__(self) -> None:
         self.strict = False
+        self.of_plugins: dict[str, LogEvent] = {}
         self.secrets: tuple[bytes, ...] = ()
         self.logger = _wide(None)
 

@@ -40,7 +40,8 @@ def pending(db: sqlite3.Connection, owners: Sequence[Owner]) -> list[Owner]:
         current = db.execute(f"SELECT version_num FROM {table}").fetchone() if exists else None
         if current is not None and current[0] not in known:
             raise ConfigError(
-                f"the tables of '{owner.name}' have version {current[0]}, newer than this hub knows"
+                f"bảng dữ liệu của '{owner.name}' ở phiên bản {current[0]}, mới hơn phần mềm này ({known[-1]}): hãy cài"
+                f" lại bản mới hơn / the tables of '{owner.name}' have version {current[0]}, newer than this hub knows"
                 f" ({known[-1]}): install the newer version again"
             )
         if current is None or current[0] != known[-1]:

@@ -42,9 +42,15 @@ def build(hub: HubApp, token: str = "") -> web.Application:
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
     app.router.add_get("/metrics", _metrics)
+    app.on_response_prepare.append(_anonymous)
     api.mount(app, hub)
     console.mount(app, hub)
     return app
+
+
+async def _anonymous(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Nobody needs to know which versions answer here."""
+    response.headers[hdrs.SERVER] = "UnionHub"
 
 
 def runner(app: web.Application) -> web.AppRunner:

@@ -32,14 +32,14 @@ from hub.contract import (
     UnitOfWork,
     Unknown,
 )
-from hub.errors import ConfigError, Conflict, HubError
+from hub.errors import Conflict, HubError
 from hub.model import Event, to_us
 
 from . import tables
 from .carrier import Carrier, tls_context
 from .codes import THROTTLED, Meaning, Verdict, meaning_of
 from .pacing import Pacer
-from .settings import SmsSettings, is_loopback
+from .settings import SmsSettings
 from .smpp import pdu, receipt, split
 from .smpp.link import Link
 from .smpp.session import Answer, NoAnswer, NotSent, Reply
@@ -64,14 +64,7 @@ _VALIDITY_MOST: Final = timedelta(days=7)
 
 
 def open_connection(ctx: ConnectionContext, settings: SmsSettings) -> Connection:
-    """Raises ``ConfigError`` for a carrier that is not on this machine, a missing secret or unreadable roots."""
-    if not is_loopback(settings.host):
-        raise ConfigError(
-            f"{ctx.name}: telecom_sms chưa được phép gửi ra ngoài máy này (host không phải loopback), vì phần từ chối "
-            "nhận, đồng ý nhận và giờ yên lặng chưa có. Hãy trỏ host về trình giả lập (127.0.0.1). / "
-            f"{ctx.name}: telecom_sms must not reach beyond this machine (host is not loopback), because opt-out, "
-            "consent and quiet hours do not exist yet. Point host at the simulator (127.0.0.1)."
-        )
+    """Raises ``ConfigError`` for a missing secret or unreadable roots."""
     ctx.secret(settings.password)
     if settings.tls:
         tls_context(settings)

@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from hub.contract import ConnectionSettings, SecretRef
 
@@ -119,6 +119,18 @@ class SmsSettings(ConnectionSettings):
         if self.ton == 5 and len(self.sender) > 11:
             raise ValueError("sender: a brandname has at most 11 characters")
         return self
+
+    @field_validator("host")
+    @classmethod
+    def _stays_on_this_machine(cls, host: str) -> str:
+        if not is_loopback(host):
+            raise ValueError(
+                "telecom_sms chưa được phép gửi ra ngoài máy này, vì phần từ chối nhận, đồng ý nhận và giờ yên lặng"
+                " chưa có; hãy trỏ host về trình giả lập (127.0.0.1)"
+                " / telecom_sms must not reach beyond this machine, because opt-out, consent and quiet hours do not"
+                " exist yet; point host at the simulator (127.0.0.1)"
+            )
+        return host
 
     @property
     def ton(self) -> int:
