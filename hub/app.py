@@ -30,7 +30,7 @@ from hub.contract import (
 from hub.deliver import Deliverer, Target
 from hub.errors import Busy, ConfigError, HubError, NotFound
 from hub.fanout import FanOut
-from hub.ingest import QUARANTINED, Taken, take
+from hub.ingest import QUARANTINED, Taken, reread, take
 from hub.log import know, log
 from hub.model import new_id, to_us
 from hub.plugins import Registry
@@ -256,6 +256,15 @@ class HubApp:
         )
         self._changed(taken.events > 0)
         return taken
+
+    async def reread(self, name: str) -> tuple[int, int]:
+        """Reads again what a connection brought and nobody could read; answers how many were, and were not."""
+        connection = self.connections.get(name)
+        if connection is None or connection.receiver is None:
+            raise NotFound(f"'{name}' không phải kết nối nhận yêu cầu / '{name}' receives no requests")
+        read = await reread(name, connection.receiver, self.committer, self.store, f"/connections/{name}")
+        self._changed(read[0] > 0)
+        return read
 
     async def pull_now(self, name: str) -> bool:
         """Makes a run due at once; False when one is open already."""

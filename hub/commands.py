@@ -129,6 +129,11 @@ async def _list_events(hub: Hub, p: Limit, report: Report) -> Json:
     return {"events": await views.events(_app(hub).store, p.limit)}
 
 
+async def _reread(hub: Hub, p: OneName, report: Report) -> Json:
+    read, left = await _app(hub).reread(p.name)
+    return {"connection": p.name, "read": read, "still_unread": left, "failed": left > 0}
+
+
 async def _list_connections(hub: Hub, p: Nothing, report: Report) -> Json:
     return {"connections": await views.connections(_app(hub).store)}
 
@@ -204,6 +209,10 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         group="events", name="list", params=Limit, run=_list_events, writes=False,
         help_vi="Liệt kê sự kiện, mới nhất trước", help_en="List events, newest first",
+    ),
+    Command(
+        group="events", name="reread", params=OneName, run=_reread,
+        help_vi="Đọc lại các yêu cầu đã giữ vì chưa đọc được", help_en="Read again what was kept because nobody could",
     ),
     Command(
         group="connections", name="list", params=Nothing, run=_list_connections, writes=False,

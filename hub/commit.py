@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import orjson
@@ -92,6 +92,13 @@ class Committer:
             self.ring.forget(self._subjects(unit, quarantined or {}))
             return await self._commit(unit, connection, settlement, deliveries, quarantined or {})
 
+    def now(self) -> datetime:
+        return self._clock()
+
+    def uri(self, source: str) -> str:
+        """A source that begins with "/" stands behind the installation's own URI."""
+        return self._base + source if source.startswith("/") else source
+
     async def _commit(
         self,
         unit: UnitOfWork,
@@ -173,7 +180,7 @@ class Committer:
         body = canonical if raw is None else raw
         sealed_for = self._sealed_for(draft, raw is not None)
         event_id = draft.id.bytes
-        source = self._base + draft.source if draft.source.startswith("/") else draft.source
+        source = self.uri(draft.source)
         same = draft.same_as if draft.same_as is not None else canonical
         content_hash = self._hub_key.keyed_hash("content", same)
         dedupe_key = self._hub_key.keyed_hash("dedupe", draft.dedupe_key.encode())

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
 
 from hub import strictjson
 from hub.commit import Committer
-from hub.contract import EventType, RawRequest, Receiver, UnitOfWork, Verified
-from hub.errors import HubError, NotUnderstood
+from hub.contract import EventType, Guard, RawRequest, Receiver, UnitOfWork, Verified
+from hub.errors import Conflict, HubError, NotUnderstood
 from hub.log import log
-from hub.model import Draft, to_us
+from hub.model import Draft, from_us, to_us
+from hub.sql import query
 from hub.store.base import Store
 
 QUARANTINED = EventType(
@@ -86,3 +90,47 @@ async def _quarantine(
     if not committed.repeated[0]:
         log("request.quarantined", connection=request.connection, event_id=event_id, reason=reason)
     return Taken(committed.repeated.count(False), committed.repeated[0], True)
+
+
+_KEPT = query(
+    text(
+        "SELECT c.event_id, c.sealed_for, c.body, e.received_at FROM content c JOIN event e ON e.id = c.event_id"
+        " WHERE c.quarantined = 1 AND e.source = :source ORDER BY e.position"
+    )
+)
+#: 2: read after all; the bytes stay as they came.
+_READ = query(text("UPDATE content SET quarantined = 2 WHERE event_id = :id AND quarantined = 1"))
+
+
+async def reread(
+    connection: str, receiver: Receiver, committer: Committer, store: Store, source: str
+) -> tuple[int, int]:
+    """Puts what was kept through today's mapping; answers how many could be read, and how many still cannot.
+
+    Each one is one transaction: what it means and that it has been read, so that a second call adds nothing.
+    """
+    done, left = 0, 0
+    for event_id, sealed_for, sealed, received_at in await store.fetch(_KEPT(source=committer.uri(source))):
+        await committer.ring.prepare([sealed_for], make=False)
+        body = committer.ring.unseal(sealed_for, sealed)
+        if body is None:
+            continue  # erased meanwhile
+        request = RawRequest(connection, {}, body, from_us(received_at))
+        # The sender's own id is taken by the kept request; this one is derived from it and as stable.
+        verified = Verified("reread:" + event_id.hex())
+        try:
+            unit = _as_sent(receiver.understand(request, verified, strictjson.loads(body)), request, source)
+        except Exception as error:  # the same named edge as above, one request at a time
+            log("request.still_unread", connection=connection, event_id=event_id.hex(), error=type(error).__name__)
+            left += 1
+            continue
+        drafts = [replace(d, correlation_id=UUID(bytes=event_id)) for d in unit.drafts]
+        guards = [Guard(_READ(id=event_id), otherwise="read_already"), *unit.guards]
+        try:
+            await committer.commit(replace(unit, drafts=drafts, guards=guards), connection=connection)
+        except Conflict:
+            continue  # somebody else read it first
+        done += 1
+    if not left:
+        await store.clear_repair("not_understood", connection, to_us(committer.now()))
+    return done, left

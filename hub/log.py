@@ -95,6 +95,12 @@ LOG_EVENTS: dict[str, LogEvent] = {
             ("connection", "event_id", "reason"),
             "warning",
         ),
+        LogEvent(
+            "request.still_unread",
+            "A request that was kept cannot be read by today's mapping either.",
+            ("connection", "event_id", "error"),
+            "warning",
+        ),
         LogEvent("request.failed", "A request met an error of ours.", ("path", "error"), "error"),
         LogEvent("run.finished", "A pull or fan-out has ended.", ("kind", "object", "state", "reason", "items")),
         # out

@@ -71,6 +71,7 @@ def _of_repair(language: Language, repair: Json, connections: Sequence[Json]) ->
             commands = (f"unionhub connections check {object}",)
         case "not_understood":
             link = ("repairs.see_event", f"/deliveries?event={_dashed(detail)}")
+            commands = (f"unionhub events reread {object}",)
         case "poison":
             link = ("repairs.see_delivery", f"/deliveries/{_dashed(object)}")
             commands = (f"unionhub deliveries replay {_dashed(object)}",)
