@@ -219,10 +219,10 @@ REPAIRS: dict[str, tuple[Pair, Pair, Pair]] = {
             "It is signed as agreed, but its content is not. The request is kept as it came, nothing is lost.",
         ),
         (
-            "Hỏi bên gửi có vừa đổi mẫu dữ liệu không, chuyển mã sự kiện cho người phụ trách phần mở rộng; cập nhật xong"
-            " thì đọc lại.",
-            "Ask the sender whether their format changed and give the event's id to whoever keeps the plugin; once it is"
-            " updated, read again.",
+            "Hỏi bên gửi có vừa đổi mẫu dữ liệu không, chuyển mã sự kiện cho người phụ trách phần mở rộng; cập nhật"
+            " xong thì đọc lại.",
+            "Ask the sender whether their format changed and give the event's id to whoever keeps the plugin; once it"
+            " is updated, read again.",
         ),
     ),
     "poison": (

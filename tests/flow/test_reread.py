@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,8 @@ class Notes:
 
 
 @pytest.fixture
-def notes() -> Iterator[Notes]:
-    yield Notes()
+def notes() -> Notes:
+    return Notes()
 
 
 async def test_kept_requests_become_events_once_when_the_mapping_can_read_them(tmp_path: Path, notes: Notes) -> None:
