@@ -153,16 +153,17 @@ class Model:
     # -- time and crashes ------------------------------------------------------------------------
 
     def sweep(self, now: int) -> None:
+        """In the order in which it ran out."""
         timed = [o for o in self.owed.values() if o.state in (S.ACCEPTED, S.UNKNOWN) and o.due <= now]
         expired = [
             o
             for o in self.owed.values()
             if o.state in (S.WAITING, S.PENDING) and o.expires is not None and o.expires <= now
         ]
-        for o in expired:
+        for o in sorted(expired, key=lambda o: (o.expires, o.seq)):
             if o.state in (S.WAITING, S.PENDING):
                 self.end(o, S.DEAD, "expired")
-        for o in timed:
+        for o in sorted(timed, key=lambda o: (o.due, o.seq)):
             if o.state is S.ACCEPTED:
                 self.move(o, S.UNKNOWN, "no_receipt")
                 o.due = now + UNRESOLVED

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
+
 from hub.store.base import BreakerPolicy, Claim, ClaimRequest, Job
 from hub.store.sqlite.settle import NEVER, SECOND
 from hub.store.sqlite.writer import Tx
@@ -25,20 +29,29 @@ _SUSPECT_DESTINATIONS = (
     " AND d.id IN (SELECT destination FROM queue WHERE state = 'pending' AND crashes > 0 AND due_at <= ?)"
     " ORDER BY (SELECT min(due_at) FROM queue q WHERE q.destination = d.id AND state = 'pending' AND crashes > 0)"
 )
-_JOB = (
-    "SELECT q.id, q.event_id, q.destination, q.recipient, q.batch_id, q.subscription, q.projection, q.purpose,"
-    " q.order_key, q.on_dead_hold, q.expires_at, q.tries, q.crashes, q.lease_no + 1, q.body_sha256, q.created_at,"
-    " q.due_at, e.source, e.type, e.subject, e.occurred_at, e.correlation_id, e.scope_id, c.sealed_for, c.body, q.seq"
-    " FROM queue q JOIN event e ON e.id = q.event_id JOIN content c ON c.event_id = q.event_id"
-)
-_PICK = _JOB + (
-    " WHERE q.destination = ? AND q.priority = ? AND q.due_at <= ? AND q.state = 'pending' AND q.crashes = 0"
-    " ORDER BY q.due_at LIMIT ?"
-)
-_PICK_SUSPECT = _JOB + (
-    " WHERE q.destination = ? AND q.state = 'pending' AND q.crashes > 0 AND q.due_at <= ?"
-    " ORDER BY q.due_at, q.seq LIMIT 1"
-)
+#: Columns of ``Job`` in its order, and the queue's row number; blobs travel as hexadecimal.
+_COLUMNS = (
+    "hex(q.id)", "hex(q.event_id)", "q.destination", "q.recipient", "hex(q.batch_id)", "q.subscription",
+    "hex(q.projection)", "q.purpose", "hex(q.order_key)", "q.on_dead_hold", "q.expires_at", "q.tries", "q.crashes",
+    "q.lease_no + 1", "hex(q.body_sha256)", "q.created_at", "q.due_at", "e.source", "e.type", "e.subject",
+    "e.occurred_at", "hex(e.correlation_id)", "e.scope_id", "c.sealed_for",
+    "iif(length(c.body) <= 16384, hex(c.body), NULL)", "q.seq",
+)  # fmt: skip
+_BLOBS = tuple(i for i, column in enumerate(_COLUMNS[:-2]) if column.startswith("hex("))
+_BODY = len(_COLUMNS) - 2
+
+
+def _pick(condition: str) -> str:
+    """All rows as one JSON text: a step per row would give up the interpreter lock for each of them."""
+    return (
+        f"SELECT '[' || group_concat(j) || ']' FROM (SELECT json_array({', '.join(_COLUMNS)}) AS j FROM queue q"
+        " JOIN event e ON e.id = q.event_id JOIN content c ON c.event_id = q.event_id"
+        f" WHERE q.destination = ? AND {condition})"
+    )
+
+
+_PICK = _pick("q.priority = ? AND q.due_at <= ? AND q.state = 'pending' AND q.crashes = 0 ORDER BY q.due_at LIMIT ?")
+_PICK_SUSPECT = _pick("q.state = 'pending' AND q.crashes > 0 AND q.due_at <= ? ORDER BY q.due_at, q.seq LIMIT 1")
 _LEASE = "UPDATE queue SET state = 'leased', lease_no = lease_no + 1, lease_owner = ?, lease_until = ? WHERE seq IN ("
 _EARLIEST = (
     "SELECT min(at) FROM (SELECT min(due_at) AS at FROM queue WHERE destination = ?1 AND priority = 0"
@@ -70,10 +83,10 @@ def claim(tx: Tx, request: ClaimRequest, breaker: BreakerPolicy) -> Claim:
         probing = failures >= breaker.failures
         if probing:  # one oldest delivery asks whether the partner is back
             room = min(room, 1)
-        rows: list[tuple[object, ...]] = []
+        rows: list[list[Any]] = []
         for priority in (0, 1, 2):
             if len(rows) < room:
-                rows += tx.execute(_PICK, (name, priority, now, room - len(rows))).fetchall()
+                rows += _rows(tx, _PICK, (name, priority, now, room - len(rows)))
         left[name] -= len(rows)
         served = _take(tx, request, result, rows, next_send_at, spacing, probing)
         earliest = tx.execute(_EARLIEST, (name,)).fetchone()[0]
@@ -86,13 +99,29 @@ def claim(tx: Tx, request: ClaimRequest, breaker: BreakerPolicy) -> Claim:
     return result
 
 
+def _rows(tx: Tx, sql: str, parameters: tuple[Any, ...]) -> list[list[Any]]:
+    text = tx.execute(sql, parameters).fetchone()[0]
+    if text is None:
+        return []
+    rows: list[list[Any]] = orjson.loads(text)
+    for row in rows:
+        for i in _BLOBS:
+            row[i] = bytes.fromhex(row[i]) or None
+        body = row[_BODY]
+        if body is None:  # too long to travel as text
+            row[_BODY] = tx.execute("SELECT body FROM content WHERE event_id = ?", (row[1],)).fetchone()[0]
+        else:
+            row[_BODY] = bytes.fromhex(body)
+    return rows
+
+
 def _suspect(tx: Tx, request: ClaimRequest, result: Claim, left: dict[str, int], breaker: BreakerPolicy) -> None:
     """One delivery that was in flight at a crash, at the pace and within the slots of its destination."""
     now = request.now
     for name, failures, next_send_at, spacing in tx.execute(_SUSPECT_DESTINATIONS, (now, now, now)).fetchall():
         if left.get(name, 0) <= 0 or (spacing and not _instants(now, next_send_at, spacing)):
             continue
-        rows = tx.execute(_PICK_SUSPECT, (name, now)).fetchall()
+        rows = _rows(tx, _PICK_SUSPECT, (name, now))
         left[name] -= len(rows)
         served = _take(tx, request, result, rows, next_send_at, spacing, failures >= breaker.failures)
         tx.execute(_SERVED, (*served, None, name))
@@ -114,7 +143,7 @@ def _take(
     tx: Tx,
     request: ClaimRequest,
     result: Claim,
-    rows: list[tuple[object, ...]],
+    rows: list[list[Any]],
     next_send_at: int,
     spacing: int,
     probing: bool,
@@ -125,7 +154,7 @@ def _take(
     first = _first_instant(request.now, next_send_at, spacing)
     tx.many(_LEASE, [(row[-1],) for row in rows], ")", lead=(request.owner, request.lease_until))
     for i, row in enumerate(rows):
-        job = Job(*row[:-1])  # type: ignore[arg-type]
+        job = Job(*row[:-1])
         job.breaker_open = probing
         job.claimed_at = request.now
         if spacing:

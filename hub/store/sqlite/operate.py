@@ -67,13 +67,14 @@ def sweep(tx: Tx, now: int, unresolved_after_s: float) -> int:
     """What ran out, whatever the state of its destination; at most ``SWEEP`` rows of each kind."""
     expired = tx.execute(
         "SELECT id FROM queue WHERE expires_at <= ? AND expires_at IS NOT NULL AND state IN ('waiting', 'pending')"
-        " LIMIT ?",
+        " ORDER BY expires_at, seq LIMIT ?",
         (now, SWEEP),
     ).fetchall()
     for (delivery_id,) in expired:
         finish_open(tx, delivery_id, (State.WAITING, State.PENDING), State.DEAD, "expired", now)
     timed = tx.execute(
-        "SELECT id, state, destination FROM queue WHERE state IN ('accepted', 'unknown') AND due_at <= ? LIMIT ?",
+        "SELECT id, state, destination FROM queue WHERE state IN ('accepted', 'unknown') AND due_at <= ?"
+        " ORDER BY due_at, seq LIMIT ?",
         (now, SWEEP),
     ).fetchall()
     for delivery_id, state, destination in timed:

@@ -38,8 +38,9 @@ _BACK = (
 )
 _ATTEMPT = (
     "INSERT INTO attempt (delivery_id, lease_no, destination, started_at, finished_at, outcome, reason, status,"
-    " connect_us, first_byte_us, total_us, answer)"
+    " connect_us, first_byte_us, total_us, answer) SELECT * FROM ("
 )
+_UNLESS_PADDING = ") WHERE column1 IS NOT NULL"
 _PROMOTE = (
     "UPDATE queue SET state = 'pending', due_at = max(due_at, ?1) WHERE seq = (SELECT seq FROM queue"
     " WHERE destination = ?2 AND order_key = ?3 AND order_key IS NOT NULL AND state = 'waiting' ORDER BY seq LIMIT 1)"
@@ -55,10 +56,10 @@ def settle_all(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: Bre
     """Applies a batch; the common case (all delivered, no follower) takes three statements."""
     plain = [s for s in settlements if s.state is State.DELIVERED]
     if plain:
-        moved = tx.many(_ALL_TO_HISTORY, [(s.id, s.lease_no, s.body_sha256, now) for s in plain], _OF_LEASED)
+        moved = tx.many(_ALL_TO_HISTORY, [(s.id, s.lease_no, s.body_sha256, now) for s in plain], _OF_LEASED, pad=True)
         if moved != len(plain):
             plain = [s for s in {(s.id, s.lease_no): s for s in plain}.values() if _is_moved(tx, s)]
-        tx.many("DELETE FROM queue WHERE id IN (", [(s.id,) for s in plain], ")")
+        tx.many("DELETE FROM queue WHERE id IN (", [(s.id,) for s in plain], ")", pad=True)
         _attempts(tx, plain)
         for destination, count in Counter([s.destination for s in plain]).items():
             tx.count(destination, "open", -count)
@@ -129,7 +130,8 @@ def _holds(s: Settlement) -> bool:
 
 
 def _attempts(tx: Tx, settlements: Iterable[Settlement]) -> None:
-    tx.many(_ATTEMPT, [(s.id, s.lease_no, s.destination, *s.attempt) for s in settlements if s.attempt is not None])
+    rows = [(s.id, s.lease_no, s.destination, *s.attempt) for s in settlements if s.attempt is not None]
+    tx.many(_ATTEMPT, rows, _UNLESS_PADDING, pad=True)
 
 
 def promote(tx: Tx, destination: str, order_key: bytes, now: int) -> None:

@@ -37,19 +37,29 @@ class Tx:
         self.executemany = cursor.executemany
         self.tally: dict[tuple[str, str], int] = {}
 
-    def many(self, head: str, rows: Sequence[tuple[Any, ...]], tail: str = "", lead: tuple[Any, ...] = ()) -> int:
+    def many(
+        self,
+        head: str,
+        rows: Sequence[tuple[Any, ...]],
+        tail: str = "",
+        lead: tuple[Any, ...] = (),
+        *,
+        pad: bool = False,
+    ) -> int:
         """``head VALUES (...), (...) tail`` over all rows; answers the rows touched.
 
-        One statement for many rows: the interpreter lock is given up once, not once a row, and each time
-        it is given up a busy event loop lets this thread wait.
+        Few statements for many rows: each gives the interpreter lock up and waits for it beside a busy event
+        loop. ``pad``: the statement passes over rows of NULLs, so that odd counts take one statement too.
         """
         touched, start, width = 0, 0, len(rows[0]) if rows else 0
-        for size in (64, 16, 4, 2, 1):
-            text = _many(head, tail, width, size)
+        if pad and rows:
+            short = -len(rows) % 8 if len(rows) > 2 else 0
+            rows = [*rows, *[(None,) * width] * short]
+        for size in (256, 128, 64, 32, 16, 8, 4, 2, 1):
             while len(rows) - start >= size:
                 chunk = rows[start : start + size]
                 values = chunk[0] if size == 1 else tuple([value for row in chunk for value in row])
-                touched += self.execute(text, lead + values).rowcount
+                touched += self.execute(_many(head, tail, width, size), lead + values).rowcount
                 start += size
         return touched
 
@@ -58,7 +68,7 @@ class Tx:
         self.tally[key] = self.tally.get(key, 0) + delta
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def _many(head: str, tail: str, width: int, size: int) -> str:
     row = "(" + ", ".join("?" * width) + ")"
     return f"{head} VALUES {', '.join([row] * size)}{tail}"
@@ -182,10 +192,10 @@ class Writer:
                 tx.execute("RELEASE unit")
             results.append((future, result))
         if tx.tally:
-            tx.executemany(
-                "INSERT INTO tally (destination, state, count) VALUES (?, ?, ?)"
-                " ON CONFLICT (destination, state) DO UPDATE SET count = count + excluded.count",
+            tx.many(
+                "INSERT INTO tally (destination, state, count)",
                 [(d, s, n) for (d, s), n in tx.tally.items() if n],
+                " ON CONFLICT (destination, state) DO UPDATE SET count = count + excluded.count",
             )
         tx.execute("UPDATE ledger SET sequence = sequence + 1")
         db.execute("COMMIT")
