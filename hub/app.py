@@ -154,11 +154,11 @@ class HubApp:
             targets, lanes = self._open_connections()
             projections = await self._keep_projections()
             await self.store.take_over(self.boot, to_us(self.clock()))
+            await self._configure(targets, lanes)
         except BaseException:
             await self.store.close()
             raise
         settings = self.config.hub
-        await self._configure(targets, lanes)
         deliverer = Deliverer(
             hub=self,
             store=self.store,
@@ -281,9 +281,11 @@ class HubApp:
             while True:
                 self._run_wake.clear()
                 run = None
-                if len(under_way) < RUNS and await self.store.held() is None:
-                    with suppress(Busy):
+                try:
+                    if len(under_way) < RUNS and await self.store.held() is None:
                         run = await self.store.claim_run(self.boot, to_us(self.clock()))
+                except Exception as error:  # a named edge: asked again in a second
+                    log("worker.blocked", reason=type(error).__name__)
                 if run is None:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(1.0):
@@ -309,16 +311,29 @@ class HubApp:
         except Exception as error:  # a named edge: the run fails, its cursor stays, the next slot tries again
             state, reason = "failed", error.code if isinstance(error, HubError) else type(error).__name__
         self._changed(items > 0)
-        with suppress(Busy):
-            await self.store.finish_run(run.id, state, reason, to_us(self.clock()))
+        await self._finish(run, state, reason)
         metrics.runs.labels(run.kind, state).inc()
         log("run.finished", kind=run.kind, object=run.object, state=state, reason=reason, items=items)
 
+    async def _finish(self, run: RunRow, state: str, reason: str) -> None:
+        """Until it is written: a run left open would keep its connection from ever running again."""
+        while True:
+            try:
+                await self.store.finish_run(run.id, state, reason, to_us(self.clock()))
+                return
+            except Busy:
+                log("worker.blocked", reason="ledger_busy")
+                await asyncio.sleep(SWEEP_EVERY_S)
+
     async def _sweeps(self) -> None:
         while True:
-            with suppress(Busy):
+            try:
                 if await self.store.sweep(to_us(self.clock())):
                     self._changed(True)
+            except Busy:
+                log("worker.blocked", reason="ledger_busy")
+            except Exception as error:  # a named edge: what ran out today is found again in a second
+                log("worker.blocked", reason=type(error).__name__)
             await asyncio.sleep(SWEEP_EVERY_S)
 
     async def _keep_running(self, name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -304,7 +304,12 @@ class _WideLine(structlog.BoundLoggerBase):
 
     def write_plain(self, line: Mapping[str, Any]) -> None:
         """The line of every try: rendered and masked as a whole, at half the cost."""
-        self._logger.msg(_masked(_seen(orjson.dumps(line, option=_OPTIONS)), _PERSONAL_IN_LINE), at_once=False)
+        try:
+            data = orjson.dumps(line, option=_OPTIONS)
+        except (TypeError, ValueError):  # not plain after all
+            self.write("info", dict(line))
+            return
+        self._logger.msg(_masked(_seen(data), _PERSONAL_IN_LINE), at_once=False)
 
 
 def flush() -> None:
