@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -195,8 +194,6 @@ class HubApp:
         # for cycles among them every 700 allocations costs a third of the rate.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        # The ledger's writer waits less for its turn beside a busy loop: a sixth more deliveries a second.
-        sys.setswitchinterval(0.0005)
         self.scheduler = Scheduler(self.store, self.clock, self._run_wake.set)
         for name, config in self.config.connections.items():
             connection = self.connections.get(name)
