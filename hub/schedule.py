@@ -53,10 +53,6 @@ class Scheduler:
             if job.args[1].every is not None:  # the current period may have been missed while stopped
                 await self._tick(*job.args)
 
-    def next_run(self, connection: str) -> datetime | None:
-        job = self._scheduler.get_job(connection)
-        return None if job is None else job.next_run_time
-
     def stop(self) -> None:
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)

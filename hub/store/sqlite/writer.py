@@ -49,7 +49,7 @@ class Tx:
         """``head VALUES (...), (...) tail`` over all rows; answers the rows touched.
 
         Few statements for many rows: each gives the interpreter lock up and waits for it beside a busy event
-        loop. ``pad``: the statement passes over rows of NULLs, so that odd counts take one statement too.
+        loop. ``pad``: the statement passes over rows of NULLs, so that odd counts take few statements too.
         """
         touched, start, width = 0, 0, len(rows[0]) if rows else 0
         if pad and rows:
