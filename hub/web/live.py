@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 from aiohttp import ClientConnectionResetError, web
 
@@ -36,6 +37,7 @@ class Live:
         self._readers = 0
         self._closing = False
         self._looker: asyncio.Task[None] | None = None
+        self._before: asyncio.Task[list[tuple[Any, ...]]] | None = None
 
     def poke(self) -> None:
         self._version += 1
@@ -55,9 +57,8 @@ class Live:
         if self._readers >= READERS:
             return problem("busy", 503, headers={"Retry-After": "10"})
         self._readers += 1
-        if self._looker is None or self._looker.done():
-            self._looker = asyncio.create_task(self._look())
         try:
+            await self._begin_to_look()
             return await self._stream(request)
         finally:
             self._readers -= 1
@@ -94,9 +95,17 @@ class Live:
             self._waiting.discard(waiting)
         return True
 
-    async def _look(self) -> None:
+    async def _begin_to_look(self) -> None:
+        """A stream opens only after the first look: a change between the two would be seen by nobody."""
+        if self._looker is None or self._looker.done():
+            self._before = asyncio.create_task(self._hub.store.read(_STANDING))
+            self._looker = asyncio.create_task(self._look(self._before))
+        assert self._before is not None
+        await asyncio.shield(self._before)
+
+    async def _look(self, first: asyncio.Task[list[tuple[Any, ...]]]) -> None:
         """Pokes when claims, repairs, pauses or the hold changed, for as long as somebody reads."""
-        before = await self._hub.store.read(_STANDING)
+        before = await first
         while self._readers:
             await asyncio.sleep(LOOK_S)
             now = await self._hub.store.read(_STANDING)
