@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hub.model import HOLDS_KEY, LEGAL, REVERSIBLE_DEATHS, State
 from hub.retry import SECOND
-from hub.store.sqlite.settle import POISON
+from hub.store.ops.settle import POISON
 from tests.ledger import UNRESOLVED_S
 
 S = State

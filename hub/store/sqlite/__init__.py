@@ -27,10 +27,10 @@ from hub.store.base import (
     Settlement,
     Unit,
 )
+from hub.store.ops import commit as commit_ops
+from hub.store.ops import operate as operate_ops
+from hub.store.ops import settle as settle_ops
 from hub.store.sqlite import claim as claim_ops
-from hub.store.sqlite import commit as commit_ops
-from hub.store.sqlite import operate as operate_ops
-from hub.store.sqlite import settle as settle_ops
 from hub.store.sqlite.lock import Marker, ProcessLock
 from hub.store.sqlite.writer import Tx, Writer
 

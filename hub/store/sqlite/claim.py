@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from hub.store.base import BreakerPolicy, Claim, ClaimRequest, Job
-from hub.store.sqlite.settle import NEVER, SECOND
-from hub.store.sqlite.writer import Tx
+from hub.store.ops.settle import NEVER, SECOND
+from hub.store.ops.tx import Tx
 
 _OPEN = (
     " FROM destination d JOIN connection c ON c.name = d.connection WHERE d.paused_by IS NULL AND c.paused_by IS NULL"
@@ -152,7 +152,7 @@ def _take(
     if not rows:
         return request.now, next_send_at, 0
     first = _first_instant(request.now, next_send_at, spacing)
-    tx.many(_LEASE, [(row[-1],) for row in rows], ")", lead=(request.owner, request.lease_until))
+    tx.many(_LEASE, [(row[-1],) for row in rows], "i", ")", lead=(request.owner, request.lease_until))
     for i, row in enumerate(rows):
         job = Job(*row[:-1])
         job.breaker_open = probing

@@ -18,39 +18,41 @@ from typing import Any
 
 from hub.errors import Busy
 from hub.log import log
+from hub.sql import Statement
 
 #: Units in one group at most: bounds the wait of the first one.
 GROUP = 256
+
+_DUE = "UPDATE destination SET next_due_at = ? WHERE id = ? AND next_due_at > ?"
 
 Op = Callable[["Tx"], Any]
 Job = tuple[Op, "asyncio.Future[Any]"]
 
 
 class Tx:
-    """What a unit sees of the open transaction. ``tally`` is folded into the counters before COMMIT."""
+    """``hub.store.ops.tx.Tx`` on a cursor. ``tally`` is folded into the counters before COMMIT."""
 
-    __slots__ = ("execute", "executemany", "tally")
+    __slots__ = ("execute", "tally")
+    violation: type[Exception] = sqlite3.IntegrityError
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        cursor = db.cursor()
-        self.execute = cursor.execute
-        self.executemany = cursor.executemany
+        self.execute = db.cursor().execute
         self.tally: dict[tuple[str, str], int] = {}
+
+    def run(self, statement: Statement) -> int:
+        return int(self.execute(statement.query.sqlite, statement.sqlite_parameters()).rowcount)
 
     def many(
         self,
         head: str,
         rows: Sequence[tuple[Any, ...]],
+        types: str,
         tail: str = "",
         lead: tuple[Any, ...] = (),
         *,
         pad: bool = False,
     ) -> int:
-        """``head VALUES (...), (...) tail`` over all rows; answers the rows touched.
-
-        Few statements for many rows: each gives the interpreter lock up and waits for it beside a busy event
-        loop. ``pad``: the statement passes over rows of NULLs, so that odd counts take few statements too.
-        """
+        # Few statements for many rows: each gives the interpreter lock up and waits for it beside a busy loop.
         touched, start, width = 0, 0, len(rows[0]) if rows else 0
         if pad and rows:
             short = -len(rows) % 8 if len(rows) > 2 else 0
@@ -66,6 +68,12 @@ class Tx:
     def count(self, destination: str, state: str, delta: int) -> None:
         key = (destination, state)
         self.tally[key] = self.tally.get(key, 0) + delta
+
+    def due(self, destination: str, at: int) -> None:
+        self.execute(_DUE, (at, destination, at))
+
+    def lock(self, *keys: tuple[str | bytes | None, ...]) -> None:
+        """There is one writer."""
 
 
 @lru_cache(maxsize=512)
@@ -195,6 +203,7 @@ class Writer:
             tx.many(
                 "INSERT INTO tally (destination, state, count)",
                 [(d, s, n) for (d, s), n in tx.tally.items() if n],
+                "ssi",
                 " ON CONFLICT (destination, state) DO UPDATE SET count = count + excluded.count",
             )
         tx.execute("UPDATE ledger SET sequence = sequence + 1")

@@ -1,4 +1,4 @@
-"""Ops of the writer thread that end tries: settlements, receipts, take-over, sweeps, a person's word."""
+"""What ends tries: settlements, receipts, and what either frees."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from hub.model import HOLDS_KEY, REVERSIBLE_DEATHS, State
 from hub.store.base import BreakerPolicy, Settlement
-from hub.store.sqlite.writer import Tx
+from hub.store.ops.tx import Tx
 
 SECOND = 1_000_000
 NEVER = 2**62
@@ -29,37 +29,40 @@ _ALL_TO_HISTORY = (
 )
 #: The joined order is forced: the few settled rows look the queue up, never the other way round.
 _OF_LEASED = (
-    ") s CROSS JOIN queue q ON q.id = s.column1 AND q.lease_no = s.column2 WHERE q.state IN ('leased', 'sending')"
+    ") s CROSS JOIN queue q WHERE q.id = s.column1 AND q.lease_no = s.column2 AND q.state IN ('leased', 'sending')"
 )
 _OURS = " AND lease_no = ? AND state IN ('leased', 'sending')"
 _BACK = (
-    "UPDATE queue SET state = ?, reason = ?, due_at = ?, tries = tries + ?, crashes = iif(?, 0, crashes),"
-    " lease_owner = NULL, lease_until = NULL, body_sha256 = coalesce(body_sha256, ?) WHERE id = ?" + _OURS
+    "UPDATE queue SET state = ?, reason = ?, due_at = ?, tries = tries + ?,"
+    " crashes = CASE WHEN ? = 1 THEN 0 ELSE crashes END, lease_owner = NULL, lease_until = NULL, body_sha256 = coalesce(body_sha256, ?) WHERE id = ?"
+    + _OURS
 )
 _ATTEMPT = (
     "INSERT INTO attempt (delivery_id, lease_no, destination, started_at, finished_at, outcome, reason, status,"
     " connect_us, first_byte_us, total_us, answer) SELECT * FROM ("
 )
-_UNLESS_PADDING = ") WHERE column1 IS NOT NULL"
+_UNLESS_PADDING = ") s WHERE column1 IS NOT NULL"
 _PROMOTE = (
-    "UPDATE queue SET state = 'pending', due_at = max(due_at, ?1) WHERE seq = (SELECT seq FROM queue"
-    " WHERE destination = ?2 AND order_key = ?3 AND order_key IS NOT NULL AND state = 'waiting' ORDER BY seq LIMIT 1)"
+    "UPDATE queue SET state = 'pending', due_at = CASE WHEN due_at > ?1 THEN due_at ELSE ?1 END"
+    " WHERE seq = (SELECT seq FROM queue WHERE destination = ?2 AND order_key = ?3 AND order_key IS NOT NULL AND state = 'waiting' ORDER BY seq LIMIT 1)"
     # An accepted one that became unknown holds the key again, beside the head that it let pass.
     " AND NOT EXISTS (SELECT 1 FROM queue h WHERE h.destination = ?2 AND h.order_key = ?3 AND h.order_key IS NOT NULL"
     " AND h.seq < queue.seq AND h.state <> 'accepted')"
 )
-_DUE = "UPDATE destination SET next_due_at = ? WHERE id = ? AND next_due_at > ?"
 _FINAL = (State.DELIVERED, State.DEAD, State.CANCELLED)
 
 
 def settle_all(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: BreakerPolicy) -> list[bool]:
     """Applies a batch; the common case (all delivered, no follower) takes three statements."""
+    _lock(tx, settlements)
     plain = [s for s in settlements if s.state is State.DELIVERED]
     if plain:
-        moved = tx.many(_ALL_TO_HISTORY, [(s.id, s.lease_no, s.body_sha256, now) for s in plain], _OF_LEASED, pad=True)
+        moved = tx.many(
+            _ALL_TO_HISTORY, [(s.id, s.lease_no, s.body_sha256, now) for s in plain], "bibi", _OF_LEASED, pad=True
+        )
         if moved != len(plain):
             plain = [s for s in {(s.id, s.lease_no): s for s in plain}.values() if _is_moved(tx, s)]
-        tx.many("DELETE FROM queue WHERE id IN (", [(s.id,) for s in plain], ")", pad=True)
+        tx.many("DELETE FROM queue WHERE id IN (", [(s.id,) for s in plain], "b", ")", pad=True)
         _attempts(tx, plain)
         for destination, count in Counter([s.destination for s in plain]).items():
             tx.count(destination, "open", -count)
@@ -74,6 +77,14 @@ def settle_all(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: Bre
         ok = [id(s) in done or (s.state is not State.DELIVERED and settle_one(tx, s, now)) for s in settlements]
     _health(tx, [s for s, good in zip(settlements, ok, strict=True) if good], now, breaker)
     return ok
+
+
+def _lock(tx: Tx, settlements: Sequence[Settlement]) -> None:
+    tx.lock(
+        *{("ref", s.connection, ref) for s in settlements for ref in s.refs},
+        *{("delivery", s.id) for s in settlements if s.refs or s.state in (State.ACCEPTED, State.UNKNOWN)},
+        *{("order", s.destination, s.order_key) for s in settlements if s.order_key is not None},
+    )
 
 
 def _is_moved(tx: Tx, s: Settlement) -> bool:
@@ -98,13 +109,13 @@ def settle_one(tx: Tx, s: Settlement, at: int) -> bool:
         tx.execute("DELETE FROM queue WHERE id = ?", (s.id,))
     else:
         due = NEVER if s.state is State.DEAD else s.due_us
-        tried = s.attempt is not None
+        tried = int(s.attempt is not None)
         moved = tx.execute(_BACK, (s.state, s.reason, due, spent, tried, s.body_sha256, s.id, s.lease_no)).rowcount
         if not moved:
             return False
     _attempts(tx, [s])
     if s.state is State.PENDING:
-        tx.execute(_DUE, (s.due_us, s.destination, s.due_us))
+        tx.due(s.destination, s.due_us)
     else:
         tx.count(s.destination, "open", -1)
         tx.count(s.destination, s.state, 1)
@@ -118,7 +129,10 @@ def settle_one(tx: Tx, s: Settlement, at: int) -> bool:
         supersede_refs(tx, s.id)
     if s.not_before_us:
         which, name = ("connection", s.connection) if s.not_before_for == "connection" else ("id", s.destination)
-        tx.execute(f"UPDATE destination SET not_before = max(not_before, ?) WHERE {which} = ?", (s.not_before_us, name))
+        tx.execute(
+            f"UPDATE destination SET not_before = ? WHERE {which} = ? AND not_before < ?",
+            (s.not_before_us, name, s.not_before_us),
+        )
     if s.pause:
         pause(tx, s.pause, s.destination if s.pause == "destination" else s.connection, "hub", s.reason, at)
     return True
@@ -131,13 +145,13 @@ def _holds(s: Settlement) -> bool:
 
 def _attempts(tx: Tx, settlements: Iterable[Settlement]) -> None:
     rows = [(s.id, s.lease_no, s.destination, *s.attempt) for s in settlements if s.attempt is not None]
-    tx.many(_ATTEMPT, rows, _UNLESS_PADDING, pad=True)
+    tx.many(_ATTEMPT, rows, "bisiissiiiib", _UNLESS_PADDING, pad=True)
 
 
 def promote(tx: Tx, destination: str, order_key: bytes, now: int) -> None:
     """The key is free: the next in line becomes pending."""
     if tx.execute(_PROMOTE, (now, destination, order_key)).rowcount:
-        tx.execute(_DUE, (now, destination, now))
+        tx.due(destination, now)
 
 
 def _health(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: BreakerPolicy) -> None:
@@ -157,15 +171,17 @@ def _health(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: Breake
                 probed.add(s.destination)
         elif s.probe:  # it was not asked after all: the next one may
             tx.execute("UPDATE destination SET breaker_until = 0 WHERE id = ?", (s.destination,))
-    for destination in good:
-        row = tx.execute("SELECT failures FROM destination WHERE id = ? AND failures > 0", (destination,)).fetchone()
+    for destination in sorted(good):
+        row = tx.execute(
+            "SELECT failures FROM destination WHERE id = ? AND failures > 0 /*pg: FOR UPDATE */", (destination,)
+        ).fetchone()
         if row is None:
             continue
         tx.execute("UPDATE destination SET failures = 0, breaker_until = 0 WHERE id = ?", (destination,))
         if row[0] >= breaker.failures:  # the outage is over: what was held is due now, in its order
             _all_due(tx, destination, now)
-    for destination, count in bad.items():
-        row = tx.execute("SELECT failures FROM destination WHERE id = ?", (destination,)).fetchone()
+    for destination, count in sorted(bad.items()):
+        row = tx.execute("SELECT failures FROM destination WHERE id = ? /*pg: FOR UPDATE */", (destination,)).fetchone()
         if row is None or (row[0] >= breaker.failures and destination not in probed):
             continue
         failures = row[0] + 1 if row[0] >= breaker.failures else min(row[0] + count, breaker.failures)
@@ -180,7 +196,7 @@ def _all_due(tx: Tx, destination: str, now: int) -> None:
         "UPDATE queue SET due_at = ? WHERE destination = ? AND state = 'pending' AND due_at > ?",
         (now, destination, now),
     )
-    tx.execute(_DUE, (now, destination, now))
+    tx.due(destination, now)
 
 
 def pause(tx: Tx, kind: str, name: str, by: str | None, reason: str, now: int) -> bool:
@@ -210,11 +226,13 @@ def open_repair(tx: Tx, kind: str, object: str, detail: str, now: int) -> None:
 
 def keep_refs(tx: Tx, connection: str, delivery_id: bytes, refs: Sequence[str], of_parts: int, now: int) -> None:
     """Stores references and applies the receipts that came before them."""
+    tx.lock(*{("ref", connection, ref) for ref in refs}, ("delivery", delivery_id))
     for ref in refs:
         tx.execute(
             "INSERT INTO provider_ref (connection, ref, delivery_id, of_parts, state, updated_at)"
             " VALUES (?, ?, ?, ?, 'awaited', ?) ON CONFLICT (connection, ref) DO UPDATE SET"
-            " of_parts = max(of_parts, excluded.of_parts)",
+            " of_parts = CASE WHEN excluded.of_parts > provider_ref.of_parts THEN excluded.of_parts"
+            " ELSE provider_ref.of_parts END",
             (connection, ref, delivery_id, of_parts, now),
         )
     for ref in refs:
@@ -256,6 +274,7 @@ def supersede_refs(tx: Tx, delivery_id: bytes) -> None:
 
 def weigh_receipts(tx: Tx, delivery_id: bytes, now: int) -> None:
     """A delivery is as good as its worst part, once every part has reported."""
+    tx.lock(("delivery", delivery_id))
     parts = tx.execute(
         "SELECT state, reason, of_parts FROM provider_ref WHERE delivery_id = ? AND state <> 'superseded'",
         (delivery_id,),
@@ -289,6 +308,16 @@ def _revive(tx: Tx, delivery_id: bytes, now: int) -> None:
         tx.count(row[0], "delivered", 1)
 
 
+def lock_order_of(tx: Tx, deliveries: Iterable[bytes]) -> None:
+    """Locks the ordering keys of queued deliveries: before their rows, as whoever settles does."""
+    keys = set()
+    for delivery_id in deliveries:
+        row = tx.execute("SELECT destination, order_key FROM queue WHERE id = ?", (delivery_id,)).fetchone()
+        if row is not None and row[1] is not None:
+            keys.add(("order", row[0], row[1]))
+    tx.lock(*keys)
+
+
 def finish_open(
     tx: Tx,
     delivery_id: bytes,
@@ -300,8 +329,10 @@ def finish_open(
     by_person: bool = False,
 ) -> bool:
     """Ends an unleased delivery that is in one of ``sources``; frees its key, unless a death has to hold it."""
+    lock_order_of(tx, [delivery_id])
     row = tx.execute(
-        "SELECT state, destination, order_key, lease_no, on_dead_hold FROM queue WHERE id = ?", (delivery_id,)
+        "SELECT state, destination, order_key, lease_no, on_dead_hold FROM queue WHERE id = ? /*pg: FOR UPDATE */",
+        (delivery_id,),
     ).fetchone()
     if row is None or row[0] not in sources:
         return False

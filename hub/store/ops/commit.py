@@ -1,17 +1,15 @@
-"""Ops of the writer thread that bring facts in: units of work, receipts, runs' pages."""
+"""What brings facts in: units of work, receipts, runs' pages."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 
 from hub.contract import Guard
 from hub.errors import Conflict, IdempotencyConflict
-from hub.sql import Statement
 from hub.store.base import BatchRow, BreakerPolicy, CommitReport, DraftRows, QueueRow, ReceiptRow, Unit
-from hub.store.sqlite.settle import apply_receipt, settle_all
-from hub.store.sqlite.writer import Tx
+from hub.store.ops.settle import apply_receipt, settle_all
+from hub.store.ops.tx import Tx
 
 _EVENT = (
     "INSERT INTO event (id, source, type, subject, occurred_at, received_at, correlation_id, batch_id, scope_id,"
@@ -30,13 +28,12 @@ _KEY_HELD = (
     "SELECT 1 FROM queue WHERE order_key = ? AND destination = ? AND order_key IS NOT NULL"
     " AND state <> 'accepted' LIMIT 1"
 )
-_DUE = "UPDATE destination SET next_due_at = ? WHERE id = ? AND next_due_at > ?"
 
 
 def commit_unit(tx: Tx, unit: Unit, breaker: BreakerPolicy) -> CommitReport:
     run_guards(tx, unit.guards)
     for statement in unit.statements:
-        _execute(tx, statement)
+        tx.run(statement)
     report = _drafts(tx, unit.drafts) if unit.drafts else CommitReport(())
     if unit.deliveries:
         enqueue(tx, unit.deliveries)
@@ -53,21 +50,17 @@ def commit_unit(tx: Tx, unit: Unit, breaker: BreakerPolicy) -> CommitReport:
 def run_guards(tx: Tx, guards: Sequence[Guard]) -> None:
     for guard in guards:
         try:
-            touched = _execute(tx, guard.statement)
-        except sqlite3.IntegrityError:
+            touched = tx.run(guard.statement)
+        except tx.violation:
             touched = -1
         if touched != guard.rows:
             raise Conflict(f"guard failed: {guard.otherwise}", otherwise=guard.otherwise)
 
 
-def _execute(tx: Tx, statement: Statement) -> int:
-    return int(tx.execute(statement.query.sqlite, statement.sqlite_parameters()).rowcount)
-
-
 def _drafts(tx: Tx, drafts: Sequence[DraftRows]) -> CommitReport:
     fresh = drafts
     events = [(d.event[0], False) for d in drafts]
-    new = tx.many(_DEDUPE, [d.dedupe for d in drafts], _UNLESS_KNOWN)
+    new = tx.many(_DEDUPE, [d.dedupe for d in drafts], "sbbbi", _UNLESS_KNOWN)
     if new != len(drafts):
         fresh = []
         for i, draft in enumerate(drafts):
@@ -87,8 +80,8 @@ def _drafts(tx: Tx, drafts: Sequence[DraftRows]) -> CommitReport:
     for draft in fresh:
         if draft.keys:
             run_guards(tx, draft.keys)
-    tx.many(_EVENT, [d.event for d in fresh])
-    tx.many(_CONTENT, [d.content for d in fresh])
+    tx.many(_EVENT, [d.event for d in fresh], "bsssiibbsi")
+    tx.many(_CONTENT, [d.content for d in fresh], "bsib")
     enqueue(tx, [row for d in fresh for row in d.deliveries])
     for draft in fresh:
         if draft.batch is not None:
@@ -111,6 +104,7 @@ def enqueue(tx: Tx, rows: Sequence[QueueRow]) -> None:
     """New deliveries: the head of each ordering key is pending, the rest wait behind it."""
     if not rows:
         return
+    tx.lock(*{("order", r.destination, r.order_key) for r in rows if r.order_key is not None})
     values = []
     heads: set[tuple[bytes, str]] = set()
     due: dict[str, int] = {}
@@ -126,12 +120,14 @@ def enqueue(tx: Tx, rows: Sequence[QueueRow]) -> None:
         values.append((*r, state))
     for destination, count in Counter([r.destination for r in rows]).items():
         tx.count(destination, "open", count)
-    tx.many(_QUEUE, values)
-    tx.executemany(_DUE, [(at, destination, at) for destination, at in due.items()])
+    tx.many(_QUEUE, values, "bbssibsbsibiiiisis")
+    for destination, at in due.items():
+        tx.due(destination, at)
 
 
 def take_receipt(tx: Tx, r: ReceiptRow) -> None:
     """Keeps the receipt; parks it where its reference is not known yet."""
+    tx.lock(("ref", r.connection, r.ref))
     known = tx.execute(
         "SELECT delivery_id FROM provider_ref WHERE connection = ? AND ref = ?", (r.connection, r.ref)
     ).fetchone()

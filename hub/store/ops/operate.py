@@ -1,4 +1,4 @@
-"""Ops of the writer thread beside the hot path: take-over, sweeps, configuration, runs, a person's word."""
+"""What happens beside the hot path: take-over, sweeps, configuration, runs, a person's word."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 
 from hub.model import State
 from hub.store.base import ConnectionRow, DestinationRow, QueueRow, RunRow
-from hub.store.sqlite.commit import enqueue
-from hub.store.sqlite.settle import (
+from hub.store.ops.commit import enqueue
+from hub.store.ops.settle import (
     NEVER,
     POISON,
     SECOND,
     finish_open,
+    lock_order_of,
     open_repair,
     pause,
     supersede_refs,
     weigh_receipts,
 )
-from hub.store.sqlite.writer import Tx
+from hub.store.ops.tx import Tx
 
 #: Rows one sweep may settle in one transaction.
 SWEEP = 500
@@ -70,6 +71,7 @@ def sweep(tx: Tx, now: int, unresolved_after_s: float) -> int:
         " ORDER BY expires_at, seq LIMIT ?",
         (now, SWEEP),
     ).fetchall()
+    lock_order_of(tx, (row[0] for row in expired))
     for (delivery_id,) in expired:
         finish_open(tx, delivery_id, (State.WAITING, State.PENDING), State.DEAD, "expired", now)
     timed = tx.execute(
@@ -77,13 +79,16 @@ def sweep(tx: Tx, now: int, unresolved_after_s: float) -> int:
         " ORDER BY due_at, seq LIMIT ?",
         (now, SWEEP),
     ).fetchall()
+    tx.lock(*{("delivery", row[0]) for row in timed})
+    lock_order_of(tx, (row[0] for row in timed))
     for delivery_id, state, destination in timed:
         if state == "unknown":
             finish_open(tx, delivery_id, (State.UNKNOWN,), State.DEAD, "unresolved", now)
             continue
         due = now + int(unresolved_after_s * SECOND)
         tx.execute(
-            "UPDATE queue SET state = 'unknown', reason = 'no_receipt', due_at = ? WHERE id = ?", (due, delivery_id)
+            "UPDATE queue SET state = 'unknown', reason = 'no_receipt', due_at = ? WHERE id = ? AND state = 'accepted'",
+            (due, delivery_id),
         )
         tx.count(destination, "accepted", -1)
         tx.count(destination, "unknown", 1)
@@ -92,6 +97,7 @@ def sweep(tx: Tx, now: int, unresolved_after_s: float) -> int:
 
 def configure(tx: Tx, connections: Sequence[ConnectionRow], destinations: Sequence[DestinationRow], now: int) -> None:
     """Files own their rows: a name without a file is paused with a repair, nothing is deleted."""
+    tx.lock(("configure", ""))
     for c in connections:
         tx.execute(
             "INSERT INTO connection (name, type, managed_by) VALUES (?, ?, 'file')"
@@ -124,6 +130,7 @@ def configure(tx: Tx, connections: Sequence[ConnectionRow], destinations: Sequen
             pause(tx, "destination", name, "file", "file_gone", now)
             open_repair(tx, "destination_file_gone", name, "its configuration is gone", now)
     # Not held, not paused, but its next due time may date from before a stop: look again.
+    tx.execute("SELECT id FROM destination ORDER BY id /*pg: FOR UPDATE */").fetchall()
     tx.execute(
         "UPDATE destination SET next_due_at = coalesce((SELECT min(due_at) FROM queue q WHERE q.destination ="
         " destination.id AND q.state = 'pending'), ?)",
@@ -132,14 +139,13 @@ def configure(tx: Tx, connections: Sequence[ConnectionRow], destinations: Sequen
 
 
 def keep_projections(tx: Tx, projections: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    tx.executemany(
-        "INSERT INTO projection (id, fields) VALUES (?, ?) ON CONFLICT (id) DO NOTHING", list(projections.items())
-    )
+    tx.many("INSERT INTO projection (id, fields)", sorted(projections.items()), "bb", " ON CONFLICT (id) DO NOTHING")
     return dict(tx.execute("SELECT id, fields FROM projection").fetchall())
 
 
 def due_run(tx: Tx, run_id: bytes, kind: str, object: str, slot: int, now: int) -> bool:
     """One run per slot; none beside an open run of the same object."""
+    tx.lock(("run", kind, object))
     return bool(
         tx.execute(
             "INSERT INTO run (id, kind, object, slot, state, due_at) SELECT ?, ?, ?, ?, 'due', ? WHERE NOT EXISTS"
@@ -153,8 +159,8 @@ def due_run(tx: Tx, run_id: bytes, kind: str, object: str, slot: int, now: int) 
 def claim_run(tx: Tx, owner: bytes, now: int) -> RunRow | None:
     row = tx.execute(
         "UPDATE run SET state = 'running', lease_owner = ?, started_at = coalesce(started_at, ?) WHERE id ="
-        " (SELECT id FROM run WHERE state = 'due' AND due_at <= ? ORDER BY due_at LIMIT 1)"
-        " RETURNING id, kind, object, slot, cursor",
+        " (SELECT id FROM run WHERE state = 'due' AND due_at <= ? ORDER BY due_at LIMIT 1"
+        " /*pg: FOR UPDATE SKIP LOCKED */) RETURNING id, kind, object, slot, cursor",
         (owner, now, now),
     ).fetchone()
     return None if row is None else RunRow(*row)
@@ -198,7 +204,7 @@ def replay(tx: Tx, delivery_id: bytes, new_id: bytes, now: int) -> bytes | None:
     generation = tx.execute(
         "SELECT max(generation) FROM (SELECT generation FROM delivery WHERE event_id = ?1 AND destination = ?2"
         " AND recipient = ?3 UNION ALL SELECT generation FROM queue WHERE event_id = ?1 AND destination = ?2"
-        " AND recipient = ?3)",
+        " AND recipient = ?3) s",
         (row[1], row[2], row[3]),
     ).fetchone()[0]
     fields = list(row)
@@ -213,14 +219,15 @@ def resolve(tx: Tx, delivery_id: bytes, verdict: str, reason: str, now: int) -> 
     if verdict in ("delivered", "failed"):
         target = State.DELIVERED if verdict == "delivered" else State.DEAD
         return finish_open(tx, delivery_id, sources, target, "resolved:" + reason, now, by_person=True)
-    row = tx.execute("SELECT state, destination FROM queue WHERE id = ?", (delivery_id,)).fetchone()
+    tx.lock(("delivery", delivery_id))
+    row = tx.execute("SELECT state, destination FROM queue WHERE id = ? /*pg: FOR UPDATE */", (delivery_id,)).fetchone()
     if row is None or row[0] not in sources:
         return False
     tx.execute(
         "UPDATE queue SET state = 'pending', reason = ?, due_at = ?, expires_at = NULL, crashes = 0 WHERE id = ?",
         ("resolved:" + reason, now, delivery_id),
     )
-    tx.execute("UPDATE destination SET next_due_at = ? WHERE id = ? AND next_due_at > ?", (now, row[1], now))
+    tx.due(row[1], now)
     tx.count(row[1], row[0], -1)
     tx.count(row[1], "open", 1)
     supersede_refs(tx, delivery_id)
