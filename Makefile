@@ -1,7 +1,7 @@
 # Everything starts here: `make demo` or `make test` on a fresh machine with Python 3.11+, git and make.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench lock clean chromium FORCE
+.PHONY: help demo test lint bench lock clean chromium postgres FORCE
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq
@@ -14,7 +14,7 @@ help:  ## liệt kê các lệnh / lists these commands
 demo: .venv/.runtime  ## chạy thử trọn công việc (ONCE=1: một lượt; SEED=n) / runs the whole job on sample data
 	@$(BIN)/unionhub demo $(if $(filter-out 0,$(ONCE)),--once) $(if $(SEED),--seed $(SEED))
 
-test: .venv/.runtime .venv/.test chromium  ## chạy kiểm thử (ARGS="-k ...") / runs the tests
+test: .venv/.runtime .venv/.test chromium postgres  ## chạy kiểm thử (ARGS="-k ...") / runs the tests
 	@$(BIN)/python -m pytest $(if $(filter-out 0 1,$(CORES)),-n 2 --dist worksteal) $(ARGS)
 
 lint: .venv/.runtime .venv/.test .venv/.lint  ## kiểm tra mã nguồn / style, types and import rules
@@ -60,10 +60,20 @@ endif
 	@$(PIP) --require-hashes -r requirements/lint.txt
 	@touch $@
 
-# Only CI installs a browser by itself; elsewhere the tests say the one command and are skipped, counted.
+# Only CI installs a browser and a database server by itself; elsewhere the tests say the one command and are
+# skipped, counted.
 chromium: .venv/.test
 	@if [ -n "$$CI" ] && ! $(BIN)/python -m tests.chromium >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	fi
+
+# The programs are all we want: Debian would make and start a cluster of its own.
+postgres: .venv/.test
+	@if [ -n "$$CI" ] && ! $(BIN)/python -m tests.postgres >/dev/null; then \
+	  apt-get update -qq && export DEBIAN_FRONTEND=noninteractive \
+	  && apt-get install -y -qq --no-install-recommends postgresql-common >/dev/null \
+	  && sed -i 's/^#*\(create_main_cluster\) .*/\1 = false/' /etc/postgresql-common/createcluster.conf \
+	  && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; \
 	fi
 
 # -- upkeep ------------------------------------------------------------------------------------------
@@ -74,7 +84,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version
 
 lock: .venv/.python  ## khoá lại phiên bản các gói (UPGRADE=1: bản mới nhất) / pins packages again
 	@$(PIP) --require-hashes -r requirements/lock.txt
-	$(COMPILE) pyproject.toml --extra speed --extra simulators requirements/runtime.in -o requirements/runtime.txt
+	$(COMPILE) pyproject.toml --extra speed --extra postgres --extra simulators requirements/runtime.in -o requirements/runtime.txt
 	$(COMPILE) requirements/test.in -c requirements/runtime.txt -o requirements/test.txt
 	$(COMPILE) requirements/lint.in -c requirements/runtime.txt -c requirements/test.txt -o requirements/lint.txt
 	$(COMPILE) requirements/lock.in -o requirements/lock.txt

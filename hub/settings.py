@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
@@ -65,6 +66,8 @@ class ConnectionConfig:
     settings: ConnectionSettings
     #: Path inside the configuration folder, as texts for operators name it.
     file: str
+    #: How long contents are kept for it; None: as the event types say.
+    content_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,17 @@ class Configuration:
         """The SQLite file."""
         path = self.hub.database_url.removeprefix("sqlite:///")
         return self.folder.parent / path if path else self.var_dir / "unionhub.db"
+
+    @property
+    def is_postgres(self) -> bool:
+        return self.hub.database_url.startswith("postgresql://")
+
+    @property
+    def lock_file(self) -> Path:
+        """Says who works with this installation, and where its socket is."""
+        if self.is_postgres:
+            return self.var_dir / "unionhub.lock"
+        return self.database.with_name(self.database.name + ".lock")
 
 
 def load(
@@ -194,6 +208,7 @@ class _Loading:
         self.connections: dict[str, ConnectionConfig] = {}
         #: Variables that a secret may come from; they may carry our prefix.
         self.secret_variables: set[str] = set()
+        self._history_days = 2**31  # until hub.toml is read
 
     def run(self) -> Configuration:
         if not self.folder.is_dir():
@@ -229,11 +244,28 @@ class _Loading:
                     self.problems.append(Problem(variable, dotted(loc), vi, en))
                 elif len(self.problems) == before:
                     self.problems.append(file.problem(loc, vi, en))
-        if hub is not None and not re.fullmatch(r"(sqlite:///[^?#]+)?", hub.database_url):
+        if hub is not None and not _DATABASE_URL.fullmatch(hub.database_url):
             self._blame(file, given, ("database_url",), *_DATABASE)
+        elif hub is not None and "database_url" in file.data and _has_password(str(file.data["database_url"])):
+            self.problems.append(file.problem(("database_url",), *_PASSWORD))
         if hub is not None and hub.http.console_token is not None:
             self._check_secret(file, ("http", "console_token"), hub.http.console_token)
+        if hub is not None:
+            self._history_days = hub.retention.history_days
+            self._check_retention(file, given, hub.retention.event_types)
         return hub
+
+    def _check_retention(self, file: TomlFile, given: Mapping[str, Loc], patterns: Collection[str]) -> None:
+        """Each pattern has to mean some event type, else it was misspelt."""
+        at: Loc = ("retention", "event_types")
+        variable = next((v for v, loc in given.items() if _touches(loc, at)), None)
+        for pattern in patterns:
+            if any(matches(pattern, name) for name in self.event_types):
+                continue
+            here: Loc = (*at, pattern)
+            vi, en = unknown(pattern, self.event_types)
+            in_file = variable is None or here in file.lines
+            self.doubts.append(file.problem(here, vi, en) if in_file else Problem(str(variable), dotted(here), vi, en))
 
     def _over(self, data: dict[str, Any]) -> tuple[dict[str, Loc], dict[str, Any]]:
         """The variables that are ours, and ``data`` with their values over it."""
@@ -289,7 +321,13 @@ class _Loading:
         for loc, ref in secrets_in(settings):
             self._check_secret(file, ("settings", *loc), ref, needed=head.enabled)
         schedule = parse_schedule(head.schedule) if head.schedule else None
-        self.connections[name] = ConnectionConfig(name, head.type, head.enabled, schedule, settings, file.shown)
+        if head.content_days is not None and head.content_days > self._history_days:
+            vi = "không được dài hơn history_days của mục [retention] trong hub.toml"
+            en = "must not be longer than history_days in [retention] of hub.toml"
+            self.problems.append(file.problem(("content_days",), vi, en))
+        self.connections[name] = ConnectionConfig(
+            name, head.type, head.enabled, schedule, settings, file.shown, head.content_days
+        )
 
     def _check_secret(self, file: TomlFile, loc: Loc, ref: SecretRef, needed: bool = True) -> None:
         if ref.env is not None:
@@ -369,10 +407,22 @@ class _Loading:
                 self.problems.append(file.problem((*at, "fields", index), *unknown(name, allowed)))
 
 
+_DATABASE_URL = re.compile(r"(sqlite:///[^?#]+|postgresql://[^\s/?#]*/[^\s/?#]+(\?[^\s#]*)?)?")
 _DATABASE = (
-    'hiện chỉ dùng được SQLite: để "" hoặc ghi sqlite:///TỆP',
-    'only SQLite for now: leave "" or write sqlite:///FILE',
+    'để "" hoặc ghi sqlite:///TỆP, hoặc postgresql://người_dùng@máy_chủ/cơ_sở_dữ_liệu',
+    'leave "" or write sqlite:///FILE, or postgresql://user@host/database',
 )
+_PASSWORD = (
+    "không ghi mật khẩu vào tệp này: đặt cả địa chỉ trong biến UNIONHUB_DATABASE_URL, hoặc mật khẩu trong PGPASSFILE",
+    "no password in this file: put the whole URL into UNIONHUB_DATABASE_URL, or the password into PGPASSFILE",
+)
+
+
+def _has_password(url: str) -> bool:
+    try:
+        return urlsplit(url).password is not None or "password=" in urlsplit(url).query
+    except ValueError:
+        return False
 
 
 def _touches(variable: Loc, error: Loc) -> bool:

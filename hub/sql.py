@@ -43,6 +43,10 @@ class Statement:
         values = self.values
         return tuple([values[name] for name in self.query.sqlite_names])
 
+    def postgres_parameters(self) -> tuple[Any, ...]:
+        values = self.values
+        return tuple([values[name] for name in self.query.postgres_names])
+
 
 def query(statement: ClauseElement) -> Query:
     """Compiles ``statement`` for SQLite and PostgreSQL; raises ``TypeError`` on anything not ready to run."""

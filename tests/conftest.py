@@ -7,16 +7,20 @@ be skipped: a test that silently stopped running would look like a test that pas
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.chromium import INSTALL, find_chromium
+from hub.store import migrate
+from tests import chromium as browser
+from tests import postgres
 
 ALLOWED = Path(__file__).with_name("allowed_skips.txt")
 
-found_chromium = cache(find_chromium)
+found_chromium = cache(browser.find_chromium)
+found_postgres = cache(postgres.find_server)
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +31,48 @@ def chromium() -> str:
     return path
 
 
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
+    """One server for all of pytest-xdist's workers; tests that use it carry the marker ``postgres``."""
+    assert found_postgres(), "mark this test with pytest.mark.postgres"
+    base = tmp_path_factory.getbasetemp()
+    with postgres.shared_postgres(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) as server:
+        yield server
+
+
+async def migrated(dsn: str) -> None:
+    from hub.store.postgres.upgrade import upgrade_postgres
+
+    await upgrade_postgres(dsn, [migrate.CORE])
+
+
+@pytest.fixture
+def postgres_dsn(postgres_server: postgres.Server) -> Iterator[str]:
+    """A fresh database with the core's tables: copied, since migrating takes longer."""
+    template = postgres_server.template("migrated", migrated)
+    yield from _database(postgres_server, template)
+
+
+@pytest.fixture
+def empty_postgres_dsn(postgres_server: postgres.Server) -> Iterator[str]:
+    yield from _database(postgres_server, "template1")
+
+
+def _database(server: postgres.Server, template: str) -> Iterator[str]:
+    name = server.create_database(template)
+    yield server.dsn(name)
+    server.drop_database(name)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    browser_tests = [item for item in items if item.get_closest_marker("browser")]
-    if browser_tests and not found_chromium():
-        for item in browser_tests:
-            item.add_marker(pytest.mark.skip(reason=f"no Chromium here; install it with: {INSTALL}"))
+    for marker, found, what, install in (
+        ("browser", found_chromium, "Chromium", browser.INSTALL),
+        ("postgres", found_postgres, "PostgreSQL server", postgres.INSTALL),
+    ):
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and not found():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=f"no {what} here; install it with: {install}"))
 
 
 def allowed_skips(text: str) -> set[str]:

@@ -6,7 +6,7 @@ writes answers only after its COMMIT.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -224,11 +224,37 @@ class CommitReport:
     events: Sequence[tuple[bytes, bool]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneStep:
+    """One bounded deletion: rows of a table that ended before an instant, or these events' contents or all of them.
+
+    ``limit``: rows, or of events deliveries; what hangs on a delivery goes with it.
+    """
+
+    table: Literal["dedupe", "receipt", "repair", "run", "content", "event"]
+    before: int = 0
+    events: Sequence[bytes] = ()
+    limit: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """Rows that went, by table, and the events that have to be asked for again: they did not fit into the step."""
+
+    rows: Mapping[str, int]
+    left: Sequence[bytes]
+
+
 Listing = Literal["events", "deliveries", "attempts", "receipts", "repairs", "connections", "runs", "batches"]
 
 
 class Store(Protocol):
     """The ledger. One instance per process; every method may be called from the event loop only."""
+
+    #: Whether other processes may work on it at the same time.
+    shared: bool
+    #: Called when another process says that something became due.
+    on_hint: Callable[[], None]
 
     async def open(self) -> None:
         """Opens, migrates, checks the hub key's fingerprint and takes over what a dead process left."""
@@ -254,8 +280,26 @@ class Store(Protocol):
     async def record_refs(self, connection: str, delivery_id: bytes, refs: Sequence[str], of_parts: int) -> None:
         """Makes references durable while the try is running and matches parked receipts."""
 
+    async def now(self) -> int:
+        """The ledger's clock in microseconds: the database server's, or this machine's."""
+
+    async def beat(self, boot: bytes, name: str, now: int, until: int) -> None:
+        """Says that this process lives, until the given instant."""
+
+    async def leave(self, boot: bytes) -> None:
+        """This process has ended in order: it holds nothing any more."""
+
     async def take_over(self, boot: bytes, now: int) -> int:
-        """Frees every lease of another boot: ``leased`` to ``pending``, ``sending`` to ``unknown``."""
+        """Frees every lease of processes that are gone: ``leased`` to ``pending``, ``sending`` to ``unknown``."""
+
+    async def hold_lease(self, name: str, owner: bytes, now: int, until: int) -> bool:
+        """Takes or renews what one process does at a time; False while another has it."""
+
+    async def drop_lease(self, name: str, owner: bytes) -> None:
+        """Gives it back."""
+
+    async def place_events(self, limit: int) -> int:
+        """Gives up to ``limit`` committed events their feed positions; answers how many."""
 
     async def sweep(self, now: int) -> int:
         """Settles what ran out: expiry, receipts that never came, unknowns nobody resolved."""
@@ -304,3 +348,12 @@ class Store(Protocol):
 
     async def held(self) -> str | None:
         """Why nothing is sent, or None."""
+
+    async def prune(self, step: PruneStep) -> Pruned:
+        """Deletes a bounded number of rows that were kept long enough, never of what is still owed to somebody."""
+
+    async def drop_days(self, before: int) -> Mapping[str, int]:
+        """Drops whole settled days before an instant where the engine has days; answers the rows by table."""
+
+    async def snapshot_age_s(self) -> float:
+        """How long the oldest open snapshot has lasted: what was deleted since still takes its place."""

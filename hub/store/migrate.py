@@ -6,8 +6,12 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hub.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 HERE = Path(__file__).parent / "migrations"
 
@@ -27,6 +31,24 @@ def _head_names(owner: Owner) -> list[str]:
     return sorted(p.name.split("_")[0] for p in owner.versions.glob("[0-9]*.py"))
 
 
+def is_behind(owner: Owner, current: str | None) -> bool:
+    """Whether its tables are older than this code.
+
+    Args:
+        current: what its version table holds, None without one.
+
+    Raises: ConfigError when they are newer than this code.
+    """
+    known = _head_names(owner)
+    if current is not None and current not in known:
+        raise ConfigError(
+            f"bảng dữ liệu của '{owner.name}' ở phiên bản {current}, mới hơn phần mềm này ({known[-1]}): hãy cài"
+            f" lại bản mới hơn / the tables of '{owner.name}' have version {current}, newer than this hub knows"
+            f" ({known[-1]}): install the newer version again"
+        )
+    return current != known[-1]
+
+
 def pending(db: sqlite3.Connection, owners: Sequence[Owner]) -> list[Owner]:
     """Owners whose tables are behind; reads nothing but version tables, so that a start stays fast.
 
@@ -34,17 +56,10 @@ def pending(db: sqlite3.Connection, owners: Sequence[Owner]) -> list[Owner]:
     """
     behind = []
     for owner in owners:
-        known = _head_names(owner)
         table = f"{owner.name}_version"
         exists = db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
         current = db.execute(f"SELECT version_num FROM {table}").fetchone() if exists else None
-        if current is not None and current[0] not in known:
-            raise ConfigError(
-                f"bảng dữ liệu của '{owner.name}' ở phiên bản {current[0]}, mới hơn phần mềm này ({known[-1]}): hãy cài"
-                f" lại bản mới hơn / the tables of '{owner.name}' have version {current[0]}, newer than this hub knows"
-                f" ({known[-1]}): install the newer version again"
-            )
-        if current is None or current[0] != known[-1]:
+        if is_behind(owner, current[0] if current else None):
             behind.append(owner)
     return behind
 
@@ -69,21 +84,27 @@ def upgrade_sqlite(path: Path, owners: Sequence[Owner]) -> list[str]:
 
 
 def _upgrade(path: Path, owner: Owner) -> None:
-    import alembic.command
-    import alembic.config
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(
         f"sqlite:///{path}", connect_args={"isolation_level": None}, poolclass=sqlalchemy.NullPool
     )
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        run_scripts(connection, owner)
+        connection.exec_driver_sql("COMMIT")
+    engine.dispose()
+
+
+def run_scripts(connection: Connection, owner: Owner) -> None:
+    """Runs the owner's scripts up to the newest, in the transaction that is open on ``connection``."""
+    import alembic.command
+    import alembic.config
+
     config = alembic.config.Config()
     config.set_main_option("script_location", str(HERE))
     config.set_main_option("path_separator", "os")
     config.set_main_option("version_locations", str(owner.versions))
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        config.attributes["connection"] = connection
-        config.attributes["version_table"] = f"{owner.name}_version"
-        alembic.command.upgrade(config, "head")
-        connection.exec_driver_sql("COMMIT")
-    engine.dispose()
+    config.attributes["connection"] = connection
+    config.attributes["version_table"] = f"{owner.name}_version"
+    alembic.command.upgrade(config, "head")

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 metadata = MetaData()
 
 #: SQLite's STRICT tables know INTEGER only; it is 64 bits there.
 Int = BigInteger().with_variant(Integer, "sqlite")
 NEVER = 2**62
+_HOT = {
+    "fillfactor": 50,
+    "autovacuum_vacuum_threshold": 500,
+    "autovacuum_vacuum_scale_factor": 0.01,
+    "autovacuum_vacuum_cost_delay": 0,
+}
 
 
 def _int(name: str, default: int | None = None, null: bool = False) -> Column[int]:
@@ -30,15 +36,38 @@ def _bytes(name: str, null: bool = False) -> Column[bytes]:
     return Column(name, LargeBinary, nullable=null)
 
 
-def _table(name: str, *columns: Column[Any] | Index, rowid: bool = False) -> Table:
-    """Rows live in their primary key's tree unless ``rowid``: one tree less to write."""
-    return Table(name, metadata, *columns, sqlite_strict=True, sqlite_with_rowid=rowid, sqlite_autoincrement=rowid)
+def _table(
+    name: str, *columns: Column[Any] | Index, rowid: bool = False, by_day: str | None = None, hot: bool = False
+) -> Table:
+    """One table for both engines.
+
+    Args:
+        rowid: on SQLite, rows live in their primary key's tree unless so: one tree less to write.
+        by_day: on PostgreSQL, the key that says which day's partition a row is in.
+        hot: on PostgreSQL, rows change many times a minute: they want room beside them and early vacuuming.
+    """
+    return Table(
+        name,
+        metadata,
+        *columns,
+        sqlite_strict=True,
+        sqlite_with_rowid=rowid,
+        sqlite_autoincrement=rowid,
+        postgresql_partition_by=by_day and f"RANGE ({by_day})",
+        postgresql_with=_HOT if hot else {},
+    )
 
 
 installation = _table("installation", Column("key", Text, primary_key=True), _bytes("value"))
 
 #: One row: counts every commit (a copy that is behind knows it), and says why nothing may be sent.
-ledger = _table("ledger", Column("id", Int, primary_key=True), _int("sequence"), _str("hold", null=True))
+ledger = _table(
+    "ledger",
+    Column("id", Int, primary_key=True, autoincrement=False),
+    _int("sequence"),
+    _str("hold", null=True),
+    hot=True,
+)
 
 subject_key = _table(
     "subject_key",
@@ -66,6 +95,7 @@ event = _table(
     _int("key_hash"),
     Index("event_id", "id", unique=True),
     rowid=True,
+    by_day="id",
 )
 
 content = _table(
@@ -74,6 +104,7 @@ content = _table(
     _str("sealed_for", null=True),  # the subject whose key opens it; NULL: not personal
     _int("quarantined", 0),
     _bytes("body"),
+    by_day="event_id",
 )
 
 dedupe = _table(
@@ -83,6 +114,7 @@ dedupe = _table(
     _bytes("content_hash"),
     _bytes("event_id"),
     _int("keep_until"),
+    Index("dedupe_keep", "keep_until"),
 )
 
 _DELIVERY = (
@@ -112,7 +144,7 @@ _DELIVERY = (
 
 queue = _table(
     "queue",
-    Column("seq", Int, primary_key=True, autoincrement=True),
+    Column("seq", Int, Identity(), primary_key=True, autoincrement=True),
     _bytes("id"),
     *(make() for make in _DELIVERY),
     _int("due_at"),
@@ -120,6 +152,7 @@ queue = _table(
     _int("lease_until", null=True),
     Index("queue_id", "id", unique=True),
     rowid=True,
+    hot=True,
 )
 _PENDING = "state = 'pending' AND crashes = 0"
 _SUSPECT = "state = 'pending' AND crashes > 0"
@@ -139,6 +172,7 @@ delivery = _table(
     Column("id", LargeBinary, primary_key=True),
     *(make() for make in _DELIVERY),
     _int("settled_at"),
+    by_day="id",
 )
 Index(
     "delivery_dead",
@@ -162,6 +196,7 @@ attempt = _table(
     _int("first_byte_us", null=True),
     _int("total_us", null=True),
     _bytes("answer", null=True),
+    by_day="delivery_id",
 )
 
 provider_ref = _table(
@@ -187,6 +222,8 @@ receipt = _table(
     _bytes("delivery_id", null=True),  # NULL while parked
     Index("receipt_ref", "connection", "ref"),
 )
+_PARKED = "delivery_id IS NULL"
+Index("receipt_parked", receipt.c.received_at, sqlite_where=text(_PARKED), postgresql_where=text(_PARKED))
 
 connection = _table(
     "connection",
@@ -213,6 +250,7 @@ destination = _table(
     _int("last_served_at", 0),
     Index("destination_due", "next_due_at"),
     Index("destination_connection", "connection"),
+    hot=True,
 )
 
 run = _table(
@@ -234,6 +272,8 @@ run = _table(
 )
 _OPEN_RUN = "state IN ('due', 'running')"
 Index("run_open", run.c.due_at, sqlite_where=text(_OPEN_RUN), postgresql_where=text(_OPEN_RUN))
+_FINISHED = "finished_at IS NOT NULL"
+Index("run_finished", run.c.finished_at, sqlite_where=text(_FINISHED), postgresql_where=text(_FINISHED))
 
 batch = _table(
     "batch",
@@ -256,7 +296,7 @@ batch_subject = _table(
 
 repair = _table(
     "repair",
-    Column("id", Int, primary_key=True, autoincrement=True),
+    Column("id", Int, Identity(), primary_key=True, autoincrement=True),
     _str("kind"),
     _str("object"),
     _str("detail"),
@@ -269,9 +309,55 @@ Index(
     "repair_open", repair.c.kind, repair.c.object, unique=True, sqlite_where=text(_OPEN), postgresql_where=text(_OPEN)
 )
 
+_CLEARED = "cleared_at IS NOT NULL"
+Index("repair_cleared", repair.c.cleared_at, sqlite_where=text(_CLEARED), postgresql_where=text(_CLEARED))
+
 tally = _table(
     "tally",
     Column("destination", Text, primary_key=True),
     Column("state", Text, primary_key=True),
     _int("count"),
+    hot=True,
 )
+
+#: A row per running process; whose row is gone, what it had leased is taken over.
+node = _table(
+    "node",
+    Column("boot", LargeBinary, primary_key=True),
+    _str("name"),
+    _int("started_at"),
+    _int("lease_until"),
+    hot=True,
+)
+
+#: What one process does at a time: leading, or holding a session to a partner.
+lease = _table(
+    "lease",
+    Column("name", Text, primary_key=True),
+    _bytes("owner"),
+    _int("lease_until"),
+    hot=True,
+)
+
+
+def on_postgres() -> MetaData:
+    """The same tables as PostgreSQL has them: there an event's key is its id.
+
+    Its position is given after commit, by one process; a unique key would have to hold the day's part of the id.
+    """
+    there = MetaData()
+    for table in metadata.sorted_tables:
+        if table is not event:
+            table.to_metadata(there)
+    columns: list[Column[Any]] = [column._copy() for column in event.columns if column.name not in ("position", "id")]
+    theirs = Table(
+        "event",
+        there,
+        _int("position", null=True),
+        Column("id", LargeBinary, primary_key=True),
+        *columns,
+        postgresql_partition_by="RANGE (id)",
+    )
+    Index("event_position", theirs.c.position)
+    Index("event_unplaced", theirs.c.id, postgresql_where=text("position IS NULL"))
+    return there

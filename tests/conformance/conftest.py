@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -16,7 +17,8 @@ from hub.store.sqlite import SqliteStore
 from hub.testing import StandingClock
 from tests.ledger import BREAKER, UNRESOLVED_S, Desk, check_books
 
-Factory = Callable[[], Awaitable[Store]]
+#: Makes a store that is not open yet; keywords stand over the fixture's.
+Factory = Callable[..., Store]
 
 #: Writes down every change of state where the engine itself sees it, whichever statement made it.
 SQLITE_WITNESSES = (
@@ -28,6 +30,18 @@ SQLITE_WITNESSES = (
     " BEGIN INSERT INTO moves SELECT state, new.state, new.id FROM queue WHERE id = new.id AND state <> new.state; END",
     "CREATE TRIGGER history_moves AFTER UPDATE OF state ON delivery WHEN old.state <> new.state"
     " BEGIN INSERT INTO moves VALUES (old.state, new.state, new.id); END",
+)
+
+
+POSTGRES_WITNESSES = (
+    "CREATE TABLE moves (old TEXT, new TEXT, id BYTEA)",
+    "CREATE FUNCTION queue_move() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF old.state <> new.state THEN"
+    " INSERT INTO moves VALUES (old.state, new.state, new.id); END IF; RETURN NULL; END $$",
+    "CREATE TRIGGER queue_moves AFTER UPDATE ON queue FOR EACH ROW EXECUTE FUNCTION queue_move()",
+    "CREATE FUNCTION settle_move() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO moves SELECT state,"
+    " new.state, new.id FROM queue WHERE id = new.id AND state <> new.state; RETURN NULL; END $$",
+    "CREATE TRIGGER settle_moves AFTER INSERT ON delivery FOR EACH ROW EXECUTE FUNCTION settle_move()",
+    "CREATE TRIGGER history_moves AFTER UPDATE ON delivery FOR EACH ROW EXECUTE FUNCTION queue_move()",
 )
 
 
@@ -44,34 +58,29 @@ def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite"])
-def make_store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: StandingClock, empty_sqlite: Path
-) -> Callable[[], Store]:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def make_store(request: pytest.FixtureRequest, tmp_path: Path, clock: StandingClock, empty_sqlite: Path) -> Factory:
     """Makes a store on this test's database, each call another process' view of the same one."""
-    assert request.param == "sqlite"
+    made: dict[str, Any] = {"breaker": BREAKER, "unresolved_after_s": UNRESOLVED_S, "key_fingerprint": b"fingerprint"}
+    if request.param == "postgres":
+        from hub.store.postgres import PostgresStore
+
+        dsn: str = request.getfixturevalue("postgres_dsn")
+        return lambda **more: PostgresStore(dsn, **{**made, "lock_file": tmp_path / "unionhub.lock", **more})
     path = tmp_path / "unionhub.db"
     shutil.copy(empty_sqlite, path)
-
-    def make() -> Store:
-        return SqliteStore(
-            path,
-            breaker=BREAKER,
-            unresolved_after_s=UNRESOLVED_S,
-            key_fingerprint=b"fingerprint",
-            synchronous="OFF",
-            clock=clock,
-        )
-
-    return make
+    return lambda **more: SqliteStore(path, **{**made, "synchronous": "OFF", "clock": clock, **more})
 
 
 @pytest.fixture
-async def store(make_store: Callable[[], Store]) -> AsyncIterator[Store]:
+async def store(make_store: Factory) -> AsyncIterator[Store]:
     store = make_store()
     await store.open()
-    await store.commit(Unit(statements=[query(text(witness))() for witness in SQLITE_WITNESSES]))
+    witnesses = POSTGRES_WITNESSES if store.shared else SQLITE_WITNESSES
+    await store.commit(Unit(statements=[query(text(witness))() for witness in witnesses]))
     yield store
+    while await store.place_events(1000):
+        pass
     await check_books(store)
     await check_moves(store)
     await store.close()

@@ -303,7 +303,7 @@ async def test_a_pace_of_ten_a_second_is_never_more_than_eleven_in_any_second(de
 @settings(deadline=None)
 def test_instants_never_come_closer_than_the_spacing(steps: list[int], spacing: int) -> None:
     """The arithmetic alone, over any sequence of claims."""
-    from hub.store.sqlite.claim import _first_instant, _instants
+    from hub.store.ops.claim import _first_instant, _instants
 
     now, following, given_out = 10**15, 0, []
     for step in steps:

@@ -64,12 +64,13 @@ async def test_a_settlement_moves_the_row_and_appends_its_attempt(
 
 
 async def test_a_whole_batch_is_settled_each_by_its_own_outcome(desk: Desk) -> None:
-    ids = [await desk.owe_one() for _ in range(30)]
+    for _ in range(30):
+        await desk.owe_one()
     jobs = await desk.claim()
     states = [State.DELIVERED, State.DEAD, State.PENDING, State.UNKNOWN, State.CANCELLED]
     said = [settlement(job, states[i % 5], "r" if i % 5 else "") for i, job in enumerate(jobs)]
     assert await desk.store.settle(said, desk.now) == [True] * 30
-    assert [(await desk.row(id))["state"] for id in ids] == [states[i % 5] for i in range(30)]
+    assert [(await desk.row(job.id))["state"] for job in jobs] == [states[i % 5] for i in range(30)]
 
 
 async def test_a_try_that_is_not_spent_is_not_counted(desk: Desk) -> None:

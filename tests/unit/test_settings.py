@@ -147,6 +147,19 @@ def test_a_database_file_may_be_named(folder: Path, url: str, path: str) -> None
     assert read(folder).database == folder.parent / path
 
 
+def test_a_password_of_the_database_stands_in_the_environment_alone(folder: Path) -> None:
+    url = "postgresql://hub:right-horse@127.0.0.1/hub"
+
+    config = read(folder, {"UNIONHUB_DATABASE_URL": url})
+    assert config.is_postgres and config.hub.database_url == url
+    assert config.lock_file == folder.parent / "var" / "unionhub.lock"
+
+    write(folder, "hub.toml", f'database_url = "{url}"')
+    with pytest.raises(BadConfiguration) as refused:
+        read(folder)
+    assert "UNIONHUB_DATABASE_URL" in str(refused.value) and "right-horse" not in str(refused.value)
+
+
 def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(folder: Path) -> None:
     (folder / "hub.toml").write_bytes(b'\xef\xbb\xbflang = "en"\r\n[http]\r\nport = "x"\r\n')
 
@@ -199,7 +212,7 @@ def test_an_unknown_variable_with_our_prefix_is_refused_with_the_nearest(folder:
         ("UNIONHUB_LANG", "fr", "lang"),
         ("UNIONHUB_RETRY__SCHEDULE_S", "[1,", "retry.schedule_s"),
         ("UNIONHUB_RETRY__SCHEDULE_S", '["x"]', "retry.schedule_s[1]"),
-        ("UNIONHUB_DATABASE_URL", "postgresql://db/hub", "database_url"),
+        ("UNIONHUB_DATABASE_URL", "mysql://db/hub", "database_url"),
         ("UNIONHUB_HTTP", '{"prot": 1}', "http.prot"),
     ],
 )

@@ -27,7 +27,7 @@ def test_that_is_known_to_fail(): assert False
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "tests").mkdir()
-    for name in ("conftest.py", "chromium.py"):
+    for name in ("conftest.py", "chromium.py", "postgres.py"):
         shutil.copy(TESTS / name, tmp_path / "tests" / name)
     (tmp_path / "tests" / "allowed_skips.txt").write_text("# none\n")
     (tmp_path / "tests" / "test_it.py").write_text(SKIPPING)

@@ -10,5 +10,5 @@ context.configure(
     version_table=context.config.attributes["version_table"],
     transactional_ddl=True,
 )
-# The caller has said BEGIN IMMEDIATE: alembic's own transaction would let another process in between.
+# The caller has begun: alembic's own transaction would let another process in between.
 context.run_migrations()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from hub.model import State
+from hub.errors import ConfigError, InputError
+from hub.model import State, new_id
 from hub.store.base import ConnectionRow, DestinationRow, QueueRow, RunRow
 from hub.store.ops.commit import enqueue
 from hub.store.ops.settle import (
@@ -27,41 +28,45 @@ FAN_OUT_PAUSE = 30 * SECOND
 
 
 def take_over(tx: Tx, boot: bytes, now: int, unresolved_after_s: float) -> int:
-    """Every lease of another boot: its process is dead, the file lock says so."""
+    """Every lease of another process that is not among the nodes; answers how many deliveries were freed."""
+    gone = "<> ? AND lease_owner NOT IN (SELECT boot FROM node)"
     rows = tx.execute(
         "SELECT id, lease_no, destination, state, crashes FROM queue"
-        " WHERE state IN ('leased', 'sending') AND lease_owner <> ?",
+        f" WHERE state IN ('leased', 'sending') AND lease_owner {gone}",
         (boot,),
     ).fetchall()
+    tx.lock(*{("delivery", row[0]) for row in rows})
+    lock_order_of(tx, (row[0] for row in rows))
+    freed = 0
     for delivery_id, lease_no, destination, state, crashes in rows:
         reason = "crashed_while_sending" if state == "sending" else "crashed"
+        poison = state == "leased" and crashes + 1 >= POISON
+        to = State.UNKNOWN if state == "sending" else State.PENDING
+        due = now + int(unresolved_after_s * SECOND) if state == "sending" else now
+        moved = tx.execute(
+            "UPDATE queue SET state = ?, reason = ?, due_at = ?, crashes = crashes + 1, lease_owner = NULL,"
+            " lease_until = NULL WHERE id = ? AND lease_no = ? AND state = ?",
+            (to, "" if poison else reason, due, delivery_id, lease_no, state),
+        ).rowcount
+        if not moved:  # its process lived a little longer than its lease
+            continue
+        freed += 1
         tx.execute(
             "INSERT INTO attempt (delivery_id, lease_no, destination, started_at, finished_at, outcome, reason)"
             " VALUES (?, ?, ?, ?, ?, 'lost', ?)",
             (delivery_id, lease_no, destination, now, now, reason),
         )
-        if state == "sending":
-            due = now + int(unresolved_after_s * SECOND)
-            _free(tx, "unknown", reason, due, crashes + 1, delivery_id)
+        if to is State.UNKNOWN:
             tx.count(destination, "open", -1)
             tx.count(destination, "unknown", 1)
             weigh_receipts(tx, delivery_id, now)
-        elif crashes + 1 >= POISON:
-            _free(tx, "pending", "", now, crashes + 1, delivery_id)
+        elif poison:
             finish_open(tx, delivery_id, (State.PENDING,), State.DEAD, "poison", now)
             open_repair(tx, "poison", delivery_id.hex(), "crashed the hub three times alone", now)
-        else:
-            _free(tx, "pending", reason, now, crashes + 1, delivery_id)
-    tx.execute("UPDATE run SET state = 'due', lease_owner = NULL WHERE state = 'running' AND lease_owner <> ?", (boot,))
-    return len(rows)
-
-
-def _free(tx: Tx, state: str, reason: str, due: int, crashes: int, delivery_id: bytes) -> None:
     tx.execute(
-        "UPDATE queue SET state = ?, reason = ?, due_at = ?, crashes = ?, lease_owner = NULL, lease_until = NULL"
-        " WHERE id = ?",
-        (state, reason, due, crashes, delivery_id),
+        f"UPDATE run SET state = 'due', lease_owner = NULL WHERE state = 'running' AND lease_owner {gone}", (boot,)
     )
+    return freed
 
 
 def sweep(tx: Tx, now: int, unresolved_after_s: float) -> int:
@@ -196,11 +201,28 @@ _REPLAYED = (
 )
 
 
+#: Locked, so that it is not pruned while it becomes owed again.
+_CONTENT_IS_KEPT = (
+    "SELECT 1 FROM event e JOIN content c ON c.event_id = e.id WHERE e.id = ? /*pg: FOR KEY SHARE OF e, c */"
+)
+
+
 def replay(tx: Tx, delivery_id: bytes, new_id: bytes, now: int) -> bytes | None:
-    """A new generation of a settled delivery, without the old expiry: a person asked for it."""
+    """A new generation of a settled delivery, without the old expiry: a person asked for it.
+
+    Raises: InputError when the event's content is gone.
+    """
     row = tx.execute(_REPLAYED, (delivery_id,)).fetchone()
     if row is None:
         return None
+    if tx.execute(_CONTENT_IS_KEPT, (row[1],)).fetchone() is None:
+        raise InputError(
+            "nội dung sự kiện này đã hết thời hạn lưu nên không gửi lại được; không có gì được gửi, lượt gửi và các lần"
+            " thử vẫn xem được / the content of this event was kept long enough and is gone: it cannot be sent again;"
+            " nothing was sent, the delivery and its attempts can still be looked at",
+            problem="content-gone",
+            status=410,
+        )
     generation = tx.execute(
         "SELECT max(generation) FROM (SELECT generation FROM delivery WHERE event_id = ?1 AND destination = ?2"
         " AND recipient = ?3 UNION ALL SELECT generation FROM queue WHERE event_id = ?1 AND destination = ?2"
@@ -232,3 +254,45 @@ def resolve(tx: Tx, delivery_id: bytes, verdict: str, reason: str, now: int) -> 
     tx.count(row[1], "open", 1)
     supersede_refs(tx, delivery_id)
     return True
+
+
+def check_identity(tx: Tx, fingerprint: bytes, suspect: Callable[[str, int, Mapping[str, bytes]], str | None]) -> str:
+    """A foreign key file or a copied database is found before anything is sent; answers the installation's id.
+
+    Args:
+        suspect: from the installation's id, the ledger's sequence and what is known of the installation to the
+            reason why this database must not send, or None.
+
+    Raises: ConfigError when the key is not the one of this database.
+    """
+    known: dict[str, bytes] = dict(tx.execute("SELECT key, value FROM installation").fetchall())
+    if moved_to := known.get("moved_to"):
+        raise ConfigError(
+            f"sổ cái này đã chuyển sang {moved_to.decode()}: đặt UNIONHUB_DATABASE_URL theo đó"
+            f" / this ledger was moved to {moved_to.decode()}: point UNIONHUB_DATABASE_URL there"
+        )
+    if "moving" in known:
+        raise ConfigError(
+            "sổ cái này chưa chuyển xong: chạy lại unionhub db move"
+            " / this ledger is only half moved: run unionhub db move again"
+        )
+    kept = known.get("key_fingerprint")
+    if kept is not None and kept != fingerprint:
+        raise ConfigError(
+            "hub.key không phải khóa của cơ sở dữ liệu này: chép lại tệp khóa từ nơi có cơ sở dữ liệu"
+            " / hub.key is not the key of this database: copy the key file from where the database came"
+        )
+    sequence, hold = tx.execute("SELECT sequence, hold FROM ledger").fetchone()
+    remember(tx, {"id": known.setdefault("id", new_id().bytes)})
+    if kept is None and fingerprint:
+        remember(tx, {"key_fingerprint": fingerprint})
+    installation = known["id"].hex()
+    reason = suspect(installation, sequence, known)
+    if hold is None and reason is not None:
+        tx.execute("UPDATE ledger SET hold = ?", (reason,))
+    return installation
+
+
+def remember(tx: Tx, facts: Mapping[str, bytes]) -> None:
+    """Keeps facts about the installation that are not known yet."""
+    tx.many("INSERT INTO installation (key, value)", sorted(facts.items()), "sb", " ON CONFLICT (key) DO NOTHING")

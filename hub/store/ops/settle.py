@@ -34,8 +34,8 @@ _OF_LEASED = (
 _OURS = " AND lease_no = ? AND state IN ('leased', 'sending')"
 _BACK = (
     "UPDATE queue SET state = ?, reason = ?, due_at = ?, tries = tries + ?,"
-    " crashes = CASE WHEN ? = 1 THEN 0 ELSE crashes END, lease_owner = NULL, lease_until = NULL, body_sha256 = coalesce(body_sha256, ?) WHERE id = ?"
-    + _OURS
+    " crashes = CASE WHEN ? = 1 THEN 0 ELSE crashes END, lease_owner = NULL, lease_until = NULL,"
+    " body_sha256 = coalesce(body_sha256, ?) WHERE id = ?" + _OURS
 )
 _ATTEMPT = (
     "INSERT INTO attempt (delivery_id, lease_no, destination, started_at, finished_at, outcome, reason, status,"
@@ -44,7 +44,8 @@ _ATTEMPT = (
 _UNLESS_PADDING = ") s WHERE column1 IS NOT NULL"
 _PROMOTE = (
     "UPDATE queue SET state = 'pending', due_at = CASE WHEN due_at > ?1 THEN due_at ELSE ?1 END"
-    " WHERE seq = (SELECT seq FROM queue WHERE destination = ?2 AND order_key = ?3 AND order_key IS NOT NULL AND state = 'waiting' ORDER BY seq LIMIT 1)"
+    " WHERE seq = (SELECT seq FROM queue WHERE destination = ?2 AND order_key = ?3 AND order_key IS NOT NULL"
+    " AND state = 'waiting' ORDER BY seq LIMIT 1)"
     # An accepted one that became unknown holds the key again, beside the head that it let pass.
     " AND NOT EXISTS (SELECT 1 FROM queue h WHERE h.destination = ?2 AND h.order_key = ?3 AND h.order_key IS NOT NULL"
     " AND h.seq < queue.seq AND h.state <> 'accepted')"

@@ -27,6 +27,8 @@ class Tx(Protocol):
 
     #: What the engine raises when a row breaks a constraint.
     violation: type[Exception]
+    #: Whether other units run at the same time.
+    concurrent: bool
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Cursor:
         """Runs one statement."""

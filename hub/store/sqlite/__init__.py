@@ -5,41 +5,33 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from hub.clock import Clock, system_clock
-from hub.contract import Guard
-from hub.errors import ConfigError
-from hub.model import new_id, to_us
+from hub.model import to_us
 from hub.sql import Statement
 from hub.store import migrate
-from hub.store.base import (
-    BreakerPolicy,
-    Claim,
-    ClaimRequest,
-    CommitReport,
-    ConnectionRow,
-    DestinationRow,
-    RunRow,
-    Settlement,
-    Unit,
-)
-from hub.store.ops import commit as commit_ops
+from hub.store.base import BreakerPolicy
+from hub.store.ledger import Ledger
+from hub.store.lock import ProcessLock
+from hub.store.ops import nodes as node_ops
 from hub.store.ops import operate as operate_ops
-from hub.store.ops import settle as settle_ops
-from hub.store.sqlite import claim as claim_ops
-from hub.store.sqlite.lock import Marker, ProcessLock
-from hub.store.sqlite.writer import Tx, Writer
+from hub.store.ops.claim import ClaimTx
+from hub.store.sqlite.lock import Marker
+from hub.store.sqlite.writer import Writer
 
 READERS = 3
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 
 
-class SqliteStore:
+class SqliteStore(Ledger):
     """Implements ``hub.store.base.Store`` on one file; refuses a second process."""
+
+    shared = False
 
     def __init__(
         self,
@@ -52,11 +44,10 @@ class SqliteStore:
         synchronous: str = "FULL",
         clock: Clock = system_clock,
     ) -> None:
+        super().__init__(breaker, unresolved_after_s)
         assert synchronous in SYNCHRONOUS
         self.path = path
         self._owners = (migrate.CORE, *owners)
-        self._breaker = breaker
-        self._unresolved_after_s = unresolved_after_s
         self._fingerprint = key_fingerprint
         self._synchronous = synchronous
         self._clock = clock
@@ -66,6 +57,8 @@ class SqliteStore:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._local = threading.local()
         self._reader_connections: list[sqlite3.Connection] = []
+        #: Since when each reader thread has had a statement open, on the monotonic clock.
+        self._reading: dict[int, float] = {}
         self._installation = ""
         self._opened = False
 
@@ -108,25 +101,11 @@ class SqliteStore:
         db.execute("PRAGMA journal_size_limit = 67108864")
         return db
 
-    def _check_identity(self, tx: Tx) -> None:
-        """A foreign key file or a copied database is found before anything is sent."""
-        known = dict(tx.execute("SELECT key, value FROM installation").fetchall())
-        fingerprint = known.get("key_fingerprint")
-        if fingerprint is not None and fingerprint != self._fingerprint:
-            raise ConfigError(
-                "hub.key không phải khóa của cơ sở dữ liệu này: chép lại tệp khóa từ nơi có cơ sở dữ liệu"
-                " / hub.key is not the key of this database: copy the key file from where the database came"
-            )
-        sequence, hold = tx.execute("SELECT sequence, hold FROM ledger").fetchone()
-        if "id" not in known:
-            known["id"] = new_id().bytes
-            tx.execute("INSERT INTO installation (key, value) VALUES ('id', ?)", (known["id"],))
-        if fingerprint is None and self._fingerprint:
-            tx.execute("INSERT INTO installation (key, value) VALUES ('key_fingerprint', ?)", (self._fingerprint,))
-        self._installation = known["id"].hex()
-        reason = self._marker.hold_reason(self._installation, sequence)
-        if hold is None and reason is not None:
-            tx.execute("UPDATE ledger SET hold = ?", (reason,))
+    def _check_identity(self, tx: ClaimTx) -> None:
+        def suspect(installation: str, sequence: int, known: Mapping[str, bytes]) -> str | None:
+            return self._marker.hold_reason(installation, sequence)
+
+        self._installation = operate_ops.check_identity(tx, self._fingerprint, suspect)
 
     def _after_commit(self) -> None:
         self._write_marker()
@@ -142,9 +121,8 @@ class SqliteStore:
 
     # -- units and reads ---------------------------------------------------------------------------
 
-    async def commit(self, unit: Unit) -> CommitReport:
-        report: CommitReport = await self._writer.submit(lambda tx: commit_ops.commit_unit(tx, unit, self._breaker))
-        return report
+    async def submit(self, op: Callable[[ClaimTx], Any]) -> Any:
+        return await self._writer.submit(op)
 
     async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
         return await self.read(statement.query.sqlite, statement.sqlite_parameters())
@@ -161,104 +139,42 @@ class SqliteStore:
             db.execute("PRAGMA query_only = ON")
             self._local.db = db
             self._reader_connections.append(db)
-        return list(db.execute(sql, parameters).fetchall())
+        me = threading.get_ident()
+        self._reading[me] = monotonic()
+        try:
+            return list(db.execute(sql, parameters).fetchall())
+        finally:
+            del self._reading[me]
 
-    # -- deliveries --------------------------------------------------------------------------------
+    async def snapshot_age_s(self) -> float:
+        """Of this process: a read's snapshot lasts as long as its statement."""
+        now = monotonic()
+        return max((now - began for began in list(self._reading.values())), default=0.0)
 
-    async def claim(self, request: ClaimRequest) -> Claim:
-        result: Claim = await self._writer.submit(lambda tx: claim_ops.claim(tx, request, self._breaker))
-        return result
+    # -- one process -------------------------------------------------------------------------------
 
-    async def start(self, delivery_id: bytes, lease_no: int, body_sha256: bytes, guards: Sequence[Guard]) -> bool:
-        def op(tx: Tx) -> bool:
-            commit_ops.run_guards(tx, guards)
-            return bool(
-                tx.execute(
-                    "UPDATE queue SET state = 'sending', body_sha256 = ? WHERE id = ? AND lease_no = ?"
-                    " AND state = 'leased'",
-                    (body_sha256, delivery_id, lease_no),
-                ).rowcount
-            )
+    async def now(self) -> int:
+        return to_us(self._clock())
 
-        return bool(await self._writer.submit(op))
+    async def beat(self, boot: bytes, name: str, now: int, until: int) -> None:
+        """There is one process: its lock says that it lives."""
 
-    async def settle(self, settlements: Sequence[Settlement], now: int) -> list[bool]:
-        result: list[bool] = await self._writer.submit(
-            lambda tx: settle_ops.settle_all(tx, settlements, now, self._breaker)
-        )
-        return result
+    async def leave(self, boot: bytes) -> None:
+        await self.submit(lambda tx: node_ops.leave(tx, boot))
 
-    async def record_refs(self, connection: str, delivery_id: bytes, refs: Sequence[str], of_parts: int) -> None:
-        now = self._now()
-        await self._writer.submit(lambda tx: settle_ops.keep_refs(tx, connection, delivery_id, refs, of_parts, now))
+    async def hold_lease(self, name: str, owner: bytes, now: int, until: int) -> bool:
+        return True
+
+    async def drop_lease(self, name: str, owner: bytes) -> None:
+        """Nobody else could have it."""
+
+    async def place_events(self, limit: int) -> int:
+        """The row id is the position: one writer inserts in the order of its commits."""
+        return 0
 
     async def take_over(self, boot: bytes, now: int) -> int:
-        return int(await self._writer.submit(lambda tx: operate_ops.take_over(tx, boot, now, self._unresolved_after_s)))
+        def op(tx: ClaimTx) -> int:
+            node_ops.forget_others(tx, boot)
+            return operate_ops.take_over(tx, boot, now, self._unresolved_after_s)
 
-    async def sweep(self, now: int) -> int:
-        return int(await self._writer.submit(lambda tx: operate_ops.sweep(tx, now, self._unresolved_after_s)))
-
-    async def replay(self, delivery_id: bytes, new_id: bytes, now: int) -> bytes | None:
-        result: bytes | None = await self._writer.submit(lambda tx: operate_ops.replay(tx, delivery_id, new_id, now))
-        return result
-
-    async def resolve(self, delivery_id: bytes, verdict: str, reason: str, now: int) -> bool:
-        return bool(await self._writer.submit(lambda tx: operate_ops.resolve(tx, delivery_id, verdict, reason, now)))
-
-    # -- configuration, keys, runs -----------------------------------------------------------------
-
-    async def configure(self, connections: Sequence[ConnectionRow], destinations: Sequence[DestinationRow]) -> None:
-        now = self._now()
-        await self._writer.submit(lambda tx: operate_ops.configure(tx, connections, destinations, now))
-
-    async def keep_projections(self, projections: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-        kept: dict[bytes, bytes] = await self._writer.submit(lambda tx: operate_ops.keep_projections(tx, projections))
-        return kept
-
-    async def subject_keys(self, subjects: Sequence[str]) -> dict[str, bytes]:
-        marks = ", ".join("?" * len(subjects))
-        rows = await self.read(
-            f"SELECT subject, wrapped FROM subject_key WHERE wrapped IS NOT NULL AND subject IN ({marks})",
-            tuple(subjects),
-        )
-        return dict(rows)
-
-    async def due_run(self, kind: str, object: str, slot: int, now: int) -> bool:
-        run_id = new_id().bytes
-        return bool(await self._writer.submit(lambda tx: operate_ops.due_run(tx, run_id, kind, object, slot, now)))
-
-    async def claim_run(self, owner: bytes, now: int) -> RunRow | None:
-        run: RunRow | None = await self._writer.submit(lambda tx: operate_ops.claim_run(tx, owner, now))
-        return run
-
-    async def finish_run(self, run_id: bytes, state: str, reason: str, now: int) -> None:
-        await self._writer.submit(lambda tx: operate_ops.finish_run(tx, run_id, state, reason, now))
-
-    async def pause(self, kind: str, name: str, by: str | None, reason: str, now: int) -> bool:
-        def op(tx: Tx) -> bool:
-            found = settle_ops.pause(tx, kind, name, by, reason, now)
-            if by is None:
-                operate_ops.clear_repair(tx, f"{kind}_paused", name, now)
-            return found
-
-        return bool(await self._writer.submit(op))
-
-    async def open_repair(self, kind: str, object: str, detail: str, now: int) -> None:
-        await self._writer.submit(lambda tx: settle_ops.open_repair(tx, kind, object, detail, now))
-
-    async def clear_repair(self, kind: str, object: str, now: int) -> None:
-        await self._writer.submit(lambda tx: operate_ops.clear_repair(tx, kind, object, now))
-
-    async def ping(self) -> None:
-        await self._writer.submit(lambda tx: None)
-
-    async def hold(self, reason: str | None) -> None:
-        await self._writer.submit(lambda tx: tx.execute("UPDATE ledger SET hold = ?", (reason,)).rowcount)
-
-    async def held(self) -> str | None:
-        rows = await self.read("SELECT hold FROM ledger")
-        reason: str | None = rows[0][0]
-        return reason
-
-    def _now(self) -> int:
-        return to_us(self._clock())
+        return int(await self.submit(op))

@@ -16,14 +16,27 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from hub.errors import Busy
 from hub.log import log
 from hub.sql import Statement
+from hub.store.ops import claim
 
 #: Units in one group at most: bounds the wait of the first one.
 GROUP = 256
 
 _DUE = "UPDATE destination SET next_due_at = ? WHERE id = ? AND next_due_at > ?"
+
+_BLOB_NAMES = {"q.id", "q.event_id", "q.batch_id", "q.projection", "q.order_key", "q.body_sha256", "e.correlation_id"}
+#: Columns of a pick that are blobs: they travel as hexadecimal.
+_BLOBS = tuple(i for i, column in enumerate(claim.COLUMNS) if column in _BLOB_NAMES)
+_BODY = claim.COLUMNS.index("c.body")
+_TEXTS = [f"hex({column})" if i in _BLOBS else column for i, column in enumerate(claim.COLUMNS)]
+_TEXTS[_BODY] = "iif(length(c.body) <= 16384, hex(c.body), NULL)"
+_PICK = (
+    f"SELECT '[' || group_concat(j) || ']' FROM (SELECT json_array({', '.join(_TEXTS)}) AS j FROM {claim.FROM} WHERE "
+)
 
 Op = Callable[["Tx"], Any]
 Job = tuple[Op, "asyncio.Future[Any]"]
@@ -34,6 +47,7 @@ class Tx:
 
     __slots__ = ("execute", "tally")
     violation: type[Exception] = sqlite3.IntegrityError
+    concurrent = False
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.execute = db.cursor().execute
@@ -64,6 +78,22 @@ class Tx:
                 touched += self.execute(_many(head, tail, width, size), lead + values).rowcount
                 start += size
         return touched
+
+    def pick(self, condition: str, parameters: Sequence[Any]) -> list[Sequence[Any]]:
+        """All rows as one JSON text: a step per row would give up the interpreter lock for each of them."""
+        text = self.execute(_PICK + condition + ")", parameters).fetchone()[0]
+        if text is None:
+            return []
+        rows: list[Sequence[Any]] = []
+        for row in orjson.loads(text):
+            for i in _BLOBS:
+                row[i] = bytes.fromhex(row[i]) or None
+            if row[_BODY] is None:  # too long to travel as text
+                row[_BODY] = self.execute("SELECT body FROM content WHERE event_id = ?", (row[1],)).fetchone()[0]
+            else:
+                row[_BODY] = bytes.fromhex(row[_BODY])
+            rows.append(row)
+        return rows
 
     def count(self, destination: str, state: str, delta: int) -> None:
         key = (destination, state)

@@ -1,0 +1,213 @@
+"""The ledger on PostgreSQL: several processes share it, each with a few writing and reading connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+try:
+    import asyncpg
+except ModuleNotFoundError as missing:
+    from hub.errors import ConfigError
+
+    raise ConfigError(
+        "thiếu trình điều khiển PostgreSQL: hãy cài bằng lệnh pip install 'unionhub[postgres]' / the driver for"
+        " PostgreSQL is not installed: pip install 'unionhub[postgres]'"
+    ) from missing
+
+from hub.errors import Busy
+from hub.log import log
+from hub.sql import Statement
+from hub.store import migrate
+from hub.store.base import BreakerPolicy
+from hub.store.ledger import Ledger
+from hub.store.lock import ProcessLock
+from hub.store.ops import nodes as node_ops
+from hub.store.ops import operate as operate_ops
+from hub.store.ops.claim import ClaimTx
+from hub.store.postgres.upgrade import upgrade_postgres
+from hub.store.postgres.writer import RECONNECT_S, Session, Writer, storage_trouble, translated
+
+READERS = 3
+CHANNEL = "unionhub"
+#: A hint to other nodes this often at most: a NOTIFY makes commits queue up behind one lock.
+HINT_EVERY_S = 0.05
+#: No statement of the hub runs longer; nobody waits longer for a lock; no transaction is left open longer.
+SETTINGS = {
+    "application_name": "unionhub",
+    "statement_timeout": "15s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "15s",
+    "jit": "off",
+}
+#: When the server says nothing at all any more.
+COMMAND_TIMEOUT_S = 20.0
+
+
+class PostgresStore(Ledger):
+    """Implements ``hub.store.base.Store`` on one database; any number of processes may share it."""
+
+    shared = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        owners: Sequence[migrate.Owner] = (),
+        breaker: BreakerPolicy = BreakerPolicy(10, 5.0, 3600.0),
+        unresolved_after_s: float = 7 * 86400.0,
+        key_fingerprint: bytes = b"",
+        lock_file: Path | None = None,
+    ) -> None:
+        """``lock_file``: held while open, so that one process at a time works with an installation's folder."""
+        super().__init__(breaker, unresolved_after_s)
+        self.url = url
+        self._lock = ProcessLock(lock_file) if lock_file is not None else None
+        self._owners = (migrate.CORE, *owners)
+        self._fingerprint = key_fingerprint
+        self._writer = Writer(self._connect, self._tell_others)
+        self._readers: asyncpg.Pool[Any] | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._hinted = 0.0
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        if self._lock is not None:
+            self._lock.acquire()
+        try:
+            await upgrade_postgres(self.url, self._owners)
+            self._readers = await asyncpg.create_pool(
+                self.url,
+                min_size=1,
+                max_size=READERS,
+                command_timeout=COMMAND_TIMEOUT_S,
+                server_settings=SETTINGS | {"default_transaction_read_only": "on"},
+                init=_integers,
+            )
+            self._writer.start()
+            await self.submit(self._check_identity)
+        except BaseException:
+            await self.close()
+            raise
+        self._listener = asyncio.create_task(self._listen(), name="ledger-listener")
+
+    async def close(self) -> None:
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+        await self._writer.close()
+        if self._readers is not None:
+            try:
+                async with asyncio.timeout(2.0):
+                    await self._readers.close()
+            except TimeoutError:
+                self._readers.terminate()
+        if self._lock is not None:
+            self._lock.release()
+
+    async def _connect(self) -> asyncpg.Connection[Any]:
+        return await asyncpg.connect(self.url, command_timeout=COMMAND_TIMEOUT_S, server_settings=SETTINGS)
+
+    def _check_identity(self, tx: ClaimTx) -> None:
+        """The server's own identity and the database's number: a dump read into another place has others."""
+        row = tx.execute(
+            "SELECT (SELECT system_identifier FROM pg_control_system()), oid FROM pg_database"
+            " WHERE datname = current_database()"
+        ).fetchone()
+        place = f"{row[0]}/{row[1]}".encode()
+
+        def suspect(installation: str, sequence: int, known: Mapping[str, bytes]) -> str | None:
+            return "another_identity" if known.get("place", place) != place else None
+
+        operate_ops.check_identity(tx, self._fingerprint, suspect)
+        operate_ops.remember(tx, {"place": place})
+
+    # -- units and reads ---------------------------------------------------------------------------
+
+    async def submit(self, op: Callable[[ClaimTx], Any]) -> Any:
+        return await self._writer.submit(op)
+
+    async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
+        return await self._fetch(statement.query.postgres, statement.postgres_parameters())
+
+    async def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return await self._fetch(translated(sql), parameters)
+
+    async def _fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        if self._readers is None:
+            raise Busy("the ledger is not open")
+        try:
+            return [tuple(row) for row in await self._readers.fetch(sql, *parameters)]
+        except Exception as error:
+            raise storage_trouble(error) or error from error
+
+    # -- other processes ---------------------------------------------------------------------------
+
+    async def now(self) -> int:
+        ((us,),) = await self.read("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+        return int(us)
+
+    async def beat(self, boot: bytes, name: str, now: int, until: int) -> None:
+        await self.submit(lambda tx: node_ops.beat(tx, boot, name, now, until))
+
+    async def leave(self, boot: bytes) -> None:
+        await self.submit(lambda tx: node_ops.leave(tx, boot))
+
+    async def hold_lease(self, name: str, owner: bytes, now: int, until: int) -> bool:
+        return bool(await self.submit(lambda tx: node_ops.hold_lease(tx, name, owner, now, until)))
+
+    async def drop_lease(self, name: str, owner: bytes) -> None:
+        await self.submit(lambda tx: node_ops.drop_lease(tx, name, owner))
+
+    async def place_events(self, limit: int) -> int:
+        return int(await self.submit(lambda tx: node_ops.place_events(tx, limit)))
+
+    async def take_over(self, boot: bytes, now: int) -> int:
+        def op(tx: ClaimTx) -> int:
+            node_ops.forget_lapsed(tx, boot, now)
+            return operate_ops.take_over(tx, boot, now, self._unresolved_after_s)
+
+        return int(await self.submit(op))
+
+    async def snapshot_age_s(self) -> float:
+        """Of every session of this database that this role may see, the hub's or not."""
+        ((age,),) = await self.read(
+            "SELECT coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0)::float8 FROM pg_stat_activity"
+            " WHERE backend_xmin IS NOT NULL AND datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return float(age)
+
+    async def _tell_others(self, session: Session) -> None:
+        if monotonic() - self._hinted < HINT_EVERY_S:
+            return
+        self._hinted = monotonic()
+        with suppress(Exception):  # only a hint: everybody looks by themselves now and then
+            await session.connection.execute(f"NOTIFY {CHANNEL}")
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._listen_once()
+            except Exception as error:  # a named edge: without hints the poll finds what is due
+                log("ledger.hints_lost", error=type(error).__name__)
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _listen_once(self) -> None:
+        connection = await self._connect()
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
+        try:
+            await connection.add_listener(CHANNEL, lambda *_: self.on_hint())
+            await lost.wait()
+        finally:
+            connection.terminate()
+
+
+async def _integers(connection: asyncpg.Connection[Any]) -> None:
+    """Sums come as ``numeric``: the ledger's are whole numbers."""
+    await connection.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=int, format="text")

@@ -1,0 +1,318 @@
+"""Writes on PostgreSQL: a few connections, each committing the units of many callers as one group.
+
+A unit runs as plain synchronous code in a greenlet, so that both engines share one text of every operation;
+each statement it says is awaited on asyncpg. A group needs no savepoints: one that fails is rolled back whole
+and every unit of it is run again alone, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+import asyncpg
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from hub.errors import Busy
+from hub.log import log
+from hub.sql import Statement
+from hub.store.ops import claim
+
+#: Units in one group at most: bounds the wait of the first one.
+GROUP = 256
+#: Connections that write. Several, so that one unit that waits for a lock does not hold up all others.
+SESSIONS = 4
+#: Rows from which COPY beats an INSERT: the pages of a large fan-out.
+COPY_FROM = 200
+_INTO = re.compile(r"INSERT INTO (?P<table>\w+) \((?P<columns>[^)]+)\)")
+#: Until a lost connection is tried again.
+RECONNECT_S = 0.5
+
+_TYPES = {"i": "bigint", "s": "text", "b": "bytea"}
+_TALLY = "INSERT INTO tally (destination, state, count)"
+_TALLY_ADD = " ON CONFLICT (destination, state) DO UPDATE SET count = tally.count + excluded.count"
+#: In the order of their names, as everybody takes them.
+_DUE = (
+    "WITH held AS (SELECT d.id, v.at FROM destination d JOIN unnest($1::text[], $2::bigint[]) AS v(id, at) ON v.id ="
+    " d.id ORDER BY d.id FOR UPDATE OF d) UPDATE destination SET next_due_at = least(next_due_at, held.at)"
+    " FROM held WHERE destination.id = held.id"
+)
+_LOCK = "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k"
+_PICK = f"SELECT {', '.join(claim.COLUMNS)} FROM {claim.FROM} WHERE "
+#: Locks are taken in this order, whoever takes them.
+_LOCK_ORDER = ("configure", "positions", "run", "ref", "delivery", "order")
+
+Op = Callable[["Tx"], Any]
+Job = tuple[Op, "asyncio.Future[Any]"]
+
+
+@lru_cache(maxsize=1024)
+def translated(sql: str) -> str:
+    """The same text with PostgreSQL's marks, and with what is meant for it alone."""
+    sql = re.sub(r"/\*pg: (.*?) \*/", r"\1", sql)
+    if re.search(r"\?\d", sql):
+        return re.sub(r"\?(\d+)", r"$\1", sql)
+    parts = sql.split("?")
+    return parts[0] + "".join(f"${n}{part}" for n, part in enumerate(parts[1:], 1))
+
+
+class Rows:
+    """What one statement answered, all at hand."""
+
+    __slots__ = ("_rows", "rowcount")
+
+    def __init__(self, rows: list[Any], status: str | None) -> None:
+        self._rows = rows
+        self.rowcount = int(status.rpartition(" ")[2]) if status and status[-1].isdigit() else -1
+
+    def fetchone(self) -> Any:
+        return self._rows[0] if self._rows else None
+
+    def fetchall(self) -> list[Any]:
+        return self._rows
+
+
+class Session:
+    """One connection with its prepared statements."""
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self.connection = connection
+        self._prepared: dict[str, asyncpg.prepared_stmt.PreparedStatement[Any]] = {}
+
+    async def run(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        statement = self._prepared.get(sql)
+        if statement is None:
+            statement = self._prepared[sql] = await self.connection.prepare(sql)
+        rows = await statement.fetch(*parameters)
+        return Rows(rows, statement.get_statusmsg())
+
+
+    async def copy(self, table: str, columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        await self.connection.copy_records_to_table(table, records=rows, columns=columns)
+
+
+class Tx:
+    """``hub.store.ops.tx.Tx`` on a session, inside a greenlet."""
+
+    __slots__ = ("_due", "_session", "tally")
+    violation: type[Exception] = asyncpg.IntegrityConstraintViolationError
+    concurrent = True
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._due: dict[str, int] = {}
+        self.tally: dict[tuple[str, str], int] = {}
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows:
+        return self._run(translated(sql), parameters)
+
+    def _run(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        rows: Rows = await_only(self._session.run(sql, parameters))
+        return rows
+
+    def run(self, statement: Statement) -> int:
+        return self._run(statement.query.postgres, statement.postgres_parameters()).rowcount
+
+    def many(
+        self,
+        head: str,
+        rows: Sequence[tuple[Any, ...]],
+        types: str,
+        tail: str = "",
+        lead: tuple[Any, ...] = (),
+        *,
+        pad: bool = False,
+    ) -> int:
+        if not rows:
+            return 0
+        into = _INTO.fullmatch(head)
+        if len(rows) >= COPY_FROM and into and not tail:
+            await_only(self._session.copy(into["table"], into["columns"].split(", "), rows))
+            return len(rows)
+        return self._run(_many(head, types, tail, len(lead)), (*lead, *map(list, zip(*rows, strict=True)))).rowcount
+
+    def pick(self, condition: str, parameters: Sequence[Any]) -> list[Sequence[Any]]:
+        return self.execute(_PICK + condition + " FOR UPDATE OF q SKIP LOCKED", parameters).fetchall()
+
+    def count(self, destination: str, state: str, delta: int) -> None:
+        key = (destination, state)
+        self.tally[key] = self.tally.get(key, 0) + delta
+
+    def due(self, destination: str, at: int) -> None:
+        """Said once before COMMIT: the row is held as shortly as can be, and never left out.
+
+        A claim that saw nothing while this unit was open would else write "nothing is due" over it.
+        """
+        self._due[destination] = min(at, self._due.get(destination, at))
+
+    def lock(self, *keys: tuple[str | bytes | None, ...]) -> None:
+        if keys:
+            numbers = sorted((_LOCK_ORDER.index(str(key[0])), _number(key)) for key in keys)
+            self._run(_LOCK, ([number for _, number in numbers],))
+
+    def fold(self) -> bool:
+        """Writes the counters and due times down; answers whether something became due."""
+        if self._due:
+            due = sorted(self._due.items())
+            self._run(_DUE, ([name for name, _ in due], [at for _, at in due]))
+        if counts := sorted((d, s, n) for (d, s), n in self.tally.items() if n):
+            self.many(_TALLY, counts, "ssi", _TALLY_ADD)
+        return bool(self._due)
+
+
+@lru_cache(maxsize=512)
+def _many(head: str, types: str, tail: str, lead: int) -> str:
+    names = ", ".join(f"column{n}" for n in range(1, len(types) + 1))
+    arrays = ", ".join(f"${n}::{_TYPES[kind]}[]" for n, kind in enumerate(types, lead + 1))
+    return f"{translated(head)} SELECT * FROM unnest({arrays}) AS v({names}){translated(tail)}"
+
+
+def _number(key: tuple[str | bytes | None, ...]) -> int:
+    """64 bits of a key: two that fall together wait for one another without need, nothing worse."""
+    text = b"\0".join(part if isinstance(part, bytes) else (part or "").encode() for part in key)
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), signed=True)
+
+
+class Writer:
+    """Runs units on its sessions; ``submit`` is called on the event loop."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[asyncpg.Connection[Any]]],
+        on_due: Callable[[Session], Awaitable[None]],
+        sessions: int = SESSIONS,
+        connect_within_s: float = 5.0,
+    ) -> None:
+        self._connect = connect
+        self._on_due = on_due
+        self._count = sessions
+        self._connect_within_s = connect_within_s
+        self._jobs: deque[Job] = deque()
+        self._wake = asyncio.Semaphore(0)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._work(), name=f"ledger-writer-{n}") for n in range(self._count)]
+
+    async def submit(self, op: Op) -> Any:
+        """Runs ``op`` inside a transaction and answers after its COMMIT."""
+        if self._closing:
+            raise Busy("the ledger is closing; nothing was stored")
+        future = asyncio.get_running_loop().create_future()
+        self._jobs.append((op, future))
+        self._wake.release()
+        return await future
+
+    async def close(self) -> None:
+        """Commits what was submitted, then ends the sessions."""
+        self._closing = True
+        for _ in self._tasks:
+            self._wake.release()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _work(self) -> None:
+        session: Session | None = None
+        try:
+            while True:
+                await self._wake.acquire()
+                if not self._jobs:
+                    if self._closing:
+                        return
+                    continue
+                group = [self._jobs.popleft() for _ in range(min(len(self._jobs), GROUP))]
+                try:
+                    session = await self._session(session)
+                    await self._group(session, group)
+                except Exception as error:  # nothing ran, or nobody knows: everybody hears the same, at once
+                    for _, future in group:
+                        _tell(future, error)
+        finally:
+            if session is not None:
+                with suppress(Exception):
+                    await session.connection.close(timeout=2.0)
+
+    async def _session(self, session: Session | None) -> Session:
+        if session is None or session.connection.is_closed():
+            async with asyncio.timeout(self._connect_within_s):
+                session = Session(await self._connect())
+        return session
+
+    async def _group(self, session: Session, group: list[Job]) -> None:
+        try:
+            results = await self._transaction(session, group)
+        except Exception as error:
+            if len(group) == 1 or session.connection.is_closed():
+                raise
+            log("ledger.group_rerun", units=len(group), reason=type(error).__name__)
+            for job in group:
+                try:
+                    (result,) = await self._transaction(session, [job])
+                except Exception as alone:
+                    _tell(job[1], alone)
+                else:
+                    _answer(job[1], result)
+            return
+        for (_, future), result in zip(group, results, strict=True):
+            _answer(future, result)
+
+    async def _transaction(self, session: Session, group: list[Job]) -> list[Any]:
+        """Any error leaves nothing behind; one of COMMIT itself leaves the connection closed and the end unknown."""
+        connection = session.connection
+        await connection.execute("BEGIN")
+        try:
+            results, due = await greenlet_spawn(_run_group, Tx(session), group)
+        except BaseException:
+            if not connection.is_closed():
+                with suppress(Exception):
+                    await connection.execute("ROLLBACK", timeout=2.0)
+            raise
+        try:
+            await connection.execute("COMMIT")
+        except BaseException:
+            connection.terminate()
+            raise
+        if due:
+            await self._on_due(session)
+        return list(results)
+
+
+def _run_group(tx: Tx, group: list[Job]) -> tuple[list[Any], bool]:
+    results = [op(tx) for op, _ in group]
+    return results, tx.fold()
+
+
+def _answer(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():  # else its caller was cancelled; the unit is committed all the same
+        future.set_result(result)
+
+
+def _tell(future: asyncio.Future[Any], error: Exception) -> None:
+    if future.done():
+        return
+    if isinstance(error, StopIteration):  # a future refuses it
+        error = RuntimeError("a unit of work ended in StopIteration")
+    future.set_exception(storage_trouble(error) or error)
+
+
+def storage_trouble(error: Exception) -> Busy | None:
+    """Trouble of the storage is ``Busy``: the caller may try again, and no SQL or value reaches its answer.
+
+    Wrong SQL, wrong values and broken constraints are not: trying again would not help.
+    """
+    if isinstance(
+        error,
+        asyncpg.SyntaxOrAccessError | asyncpg.DataError | asyncpg.IntegrityConstraintViolationError,
+    ):
+        return None
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError | TimeoutError | EOFError):
+        busy = Busy(f"the ledger cannot be written now ({getattr(error, 'sqlstate', '') or type(error).__name__})")
+        busy.__cause__ = error
+        return busy
+    return None
