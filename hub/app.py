@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from hub import metrics
-from hub.clock import Clock, system_clock
+from hub.clock import Clock, ServerClock, system_clock
 from hub.commit import Committer
 from hub.contract import (
     Committed,
@@ -32,6 +32,7 @@ from hub.fanout import FanOut
 from hub.ingest import QUARANTINED, Taken, reread, take
 from hub.log import know, log
 from hub.model import new_id, to_us
+from hub.nodes import Nodes
 from hub.plugins import Registry
 from hub.retry import Policy
 from hub.routing import Router, projection
@@ -41,8 +42,8 @@ from hub.security.keys import HubKey, KeyRing
 from hub.settings import Configuration
 from hub.sql import Statement
 from hub.store.base import BreakerPolicy, ConnectionRow, DestinationRow, RunRow
+from hub.store.choose import is_empty, make_store
 from hub.store.migrate import Owner
-from hub.store.sqlite import SqliteStore
 from hub.sync import pull
 from hub.worker import LaneSpec, Worker
 
@@ -62,22 +63,26 @@ class HubApp:
         config: Configuration,
         registry: Registry,
         *,
-        clock: Clock = system_clock,
+        clock: Clock | None = None,
         environ: Mapping[str, str] = os.environ,
         synchronous: str = "FULL",
     ) -> None:
+        """``clock``: the ledger's own unless given."""
         self.config = config
         self.registry = registry
         know(registry.log_events.values())
+        clock = clock or (ServerClock() if config.is_postgres else system_clock)
         self.clock = clock
         self._environ = environ
         self.boot = new_id().bytes
         settings = config.hub
         key_file = config.var_dir / "hub.key"
-        is_new = not config.database.exists() or config.database.stat().st_size == 0
-        self._hub_key = HubKey.load(key_file, may_create=is_new)
-        self.store = SqliteStore(
+        may_create = not key_file.exists() and is_empty(settings.database_url, config.database)
+        self._hub_key = HubKey.load(key_file, may_create=may_create)
+        self.store = make_store(
+            settings.database_url,
             config.database,
+            config.lock_file,
             owners=[Owner(s.owner, s.versions) for s in registry.schemas.values()],
             breaker=BreakerPolicy(settings.breaker.failures, settings.breaker.first_s, settings.breaker.max_s),
             unresolved_after_s=settings.unknown.unresolved_after_days * 86400.0,
@@ -102,6 +107,16 @@ class HubApp:
             base=settings.source,
             dedupe_keep=timedelta(days=settings.dedupe.keep_days),
         )
+        self.nodes = Nodes(
+            self.store,
+            self.boot,
+            os.uname().nodename,
+            clock,
+            settings.worker.lease_s,
+            on_freed=lambda: self._changed(True),
+            on_lead=self._took_the_lead,
+        )
+        self.store.on_hint = self._hinted
         self._directory: Directory | None = None
         self.connections: dict[str, Connection] = {}
         self.worker: Worker | None = None
@@ -149,10 +164,12 @@ class HubApp:
         """Opens the ledger and the connections' objects; nothing is sent or received yet."""
         await self.store.open()
         try:
+            await self.nodes.set_clock()
             self._directory = self._make_directory()
             targets, lanes = self._open_connections()
             projections = await self._keep_projections()
-            await self.store.take_over(self.boot, to_us(self.clock()))
+            if not self.store.shared:  # else whoever leads does
+                await self.store.take_over(self.boot, to_us(self.clock()))
             await self._configure(targets, lanes)
         except BaseException:
             await self.store.close()
@@ -175,6 +192,7 @@ class HubApp:
             clock=self.clock,
             deadline_s=settings.worker.attempt_deadline_s,
             lease_s=settings.worker.lease_s,
+            still_ours=self.nodes.good,
         )
         self.worker = Worker(
             self.store,
@@ -184,6 +202,7 @@ class HubApp:
             clock=self.clock,
             lease_s=settings.worker.lease_s,
             claim_batch=settings.worker.claim_batch,
+            may_claim=self.nodes.good,
             on_settled=lambda: self.on_change(),
         )
 
@@ -194,7 +213,7 @@ class HubApp:
         # for cycles among them every 700 allocations costs a third of the rate.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        self.scheduler = Scheduler(self.store, self.clock, self._run_wake.set)
+        self.scheduler = Scheduler(self.store, self.clock, self._run_wake.set, self.nodes.leads)
         for name, config in self.config.connections.items():
             connection = self.connections.get(name)
             if connection is None:
@@ -202,7 +221,9 @@ class HubApp:
             if connection.source is not None and config.schedule is not None:
                 self.scheduler.add(name, config.schedule)
             if connection.run is not None:
-                self._spawn(self._keep_running(name, connection.run), f"run:{name}")
+                self._spawn(self._keep_running(name, connection), f"run:{name}")
+        await self.nodes.join()
+        self._spawn(self.nodes.run(), "nodes")
         self._spawn(self.worker.run(), "worker")
         self._spawn(self._runs(), "runs")
         self._spawn(self._sweeps(), "sweeps")
@@ -227,6 +248,8 @@ class HubApp:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(self._close(name) for name in self.connections))
+        if self._tasks:
+            await self.nodes.leave()
         await self.store.close()
         if self._tasks:
             log("hub.stopped")
@@ -279,7 +302,7 @@ class HubApp:
                 self._run_wake.clear()
                 run = None
                 try:
-                    if len(under_way) < RUNS and await self.store.held() is None:
+                    if len(under_way) < RUNS and self.nodes.good() and await self.store.held() is None:
                         run = await self.store.claim_run(self.boot, to_us(self.clock()))
                 except Exception as error:  # a named edge: asked again in a second
                     log("worker.blocked", reason=type(error).__name__)
@@ -325,7 +348,7 @@ class HubApp:
     async def _sweeps(self) -> None:
         while True:
             try:
-                if await self.store.sweep(to_us(self.clock())):
+                if self.nodes.leads() and await self.store.sweep(to_us(self.clock())):
                     self._changed(True)
             except Busy:
                 log("worker.blocked", reason="ledger_busy")
@@ -333,17 +356,49 @@ class HubApp:
                 log("worker.blocked", reason=type(error).__name__)
             await asyncio.sleep(SWEEP_EVERY_S)
 
-    async def _keep_running(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+    async def _keep_running(self, name: str, connection: Connection) -> None:
+        assert connection.run is not None
         pause = 0.5
         while True:
             started = asyncio.get_running_loop().time()
             try:
-                await run()
+                if connection.sessions is None:
+                    await connection.run()
+                else:
+                    await self._run_in_session(name, connection.sessions, connection.run)
             except Exception as error:  # a named edge: a session that breaks is begun again, ever more slowly
                 log("connection.broke", connection=name, error=type(error).__name__)
             lasted = asyncio.get_running_loop().time() - started
             pause = 0.5 if lasted > 30 else min(pause * 2, 60.0)
             await asyncio.sleep(pause)
+
+    async def _run_in_session(self, name: str, sessions: int, run: Callable[[], Awaitable[None]]) -> None:
+        """Only so many nodes at once keep the connection up; the others leave its deliveries to them."""
+        assert self.worker is not None
+        self.worker.leave_alone(name)
+        running: asyncio.Task[None] | None = None
+        is_lost = False
+
+        def lost() -> None:
+            nonlocal is_lost
+            is_lost = True
+            if running is not None:
+                running.cancel()
+
+        session = await self.nodes.session(name, sessions, lost)
+        self.worker.serve(name)
+        try:
+            running = asyncio.ensure_future(run())
+            await running
+        except asyncio.CancelledError:
+            if not is_lost:  # the hub stops
+                raise
+        finally:
+            if running is not None:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+            self.worker.leave_alone(name)
+            await self.nodes.end_session(session)
 
     # -- building ----------------------------------------------------------------------------------
 
@@ -418,6 +473,15 @@ class HubApp:
 
     def _spawn(self, work: Any, name: str) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
+
+    def _hinted(self) -> None:
+        """Another process says that something became due."""
+        self._run_wake.set()
+        self._changed(True)
+
+    def _took_the_lead(self) -> None:
+        if self.scheduler is not None:
+            self._spawn(self.scheduler.make_up(), "make-up")
 
     def _changed(self, more_due: bool) -> None:
         if self.worker is not None and more_due:

@@ -331,6 +331,8 @@ class Connection:
     sink: Sink | None = None
     #: A task for as long as the hub runs (a session to keep up); restarted with backoff when it ends.
     run: Callable[[], Awaitable[None]] | None = None
+    #: How many processes may keep ``run`` up at once, over all nodes; the others leave its deliveries to them.
+    sessions: int | None = None
     check: Callable[[], AsyncIterator[CheckStep]] | None = None
     close: Callable[[], Awaitable[None]] | None = None
 

@@ -61,14 +61,10 @@ def _own_folder() -> Path:
     return folder
 
 
-def _lock_file(config: Configuration) -> Path:
-    return config.database.with_name(config.database.name + ".lock")
-
-
 def _named_socket(config: Configuration) -> Path:
     """Where the running hub said it listens: its environment may be another than ours."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        lines = _lock_file(config).read_text().splitlines()
+        lines = config.lock_file.read_text().splitlines()
         if len(lines) > 1:
             return Path(lines[1])
     return socket_path(config.var_dir)
@@ -108,7 +104,7 @@ async def serve(hub: HubApp) -> web.AppRunner:
         await web.UnixSite(runner, str(path)).start()
     finally:
         os.umask(old)
-    with _lock_file(hub.config).open("a") as lock:
+    with hub.config.lock_file.open("a") as lock:
         lock.write(f"{path}\n")
     return runner
 

@@ -94,8 +94,10 @@ class Deliverer:
         clock: Clock,
         deadline_s: float,
         lease_s: float,
+        still_ours: Callable[[], bool] = lambda: True,
         dice: Callable[[], float] = random.random,
     ) -> None:
+        """``still_ours``: whether this process' claims certainly are; asked directly before the first byte."""
         self._hub = hub
         self._store = store
         self._committer = committer
@@ -108,6 +110,7 @@ class Deliverer:
         self._deadline_s = deadline_s
         # A try begins only while its lease certainly outlives it.
         self._fresh_us = int(max(lease_s - deadline_s, lease_s / 3) * 1_000_000)
+        self._still_ours = still_ours
         self._dice = dice
         self._may_leave: dict[tuple[str, str, bytes], tuple[str, ...] | None] = {}
 
@@ -237,6 +240,8 @@ class Deliverer:
             if refusal is not None:
                 return refusal
             started = self._now()
+        if not self._still_ours():
+            return self._put_back(job, "lease_lost", self._now())
         outcome = await self._try(job, sink, shipment)
         try:
             return self._after(job, outcome, started, resend_is_safe=safe, digest=digest, connection=target.connection)

@@ -31,10 +31,13 @@ def slot(schedule: Schedule, now: datetime) -> int:
 class Scheduler:
     """One job per scheduled connection, in memory: the ledger remembers, not the scheduler."""
 
-    def __init__(self, store: Store, clock: Clock, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, wake: Callable[[], None], leads: Callable[[], bool] = lambda: True
+    ) -> None:
         self._store = store
         self._clock = clock
         self._wake = wake
+        self._leads = leads
         # No grace limit: a tick that comes late still asks the table.
         self._scheduler = AsyncIOScheduler(job_defaults={"misfire_grace_time": None, "coalesce": True}, timezone=ZONE)
 
@@ -49,8 +52,12 @@ class Scheduler:
 
     async def start(self) -> None:
         self._scheduler.start()
+        await self.make_up()
+
+    async def make_up(self) -> None:
+        """What is due by now, where nobody was there to say it: after a start, or after another leader's end."""
         for job in self._scheduler.get_jobs():
-            if job.args[1].every is not None:  # the current period may have been missed while stopped
+            if job.args[1].every is not None:
                 await self._tick(*job.args)
 
     def stop(self) -> None:
@@ -59,5 +66,7 @@ class Scheduler:
 
     async def _tick(self, connection: str, schedule: Schedule) -> None:
         now = self._clock()
+        if not self._leads():
+            return
         if await self._store.due_run("pull", connection, slot(schedule, now), to_us(now)):
             self._wake()

@@ -149,15 +149,20 @@ class Worker:
         clock: Clock,
         lease_s: float,
         claim_batch: int,
+        may_claim: Callable[[], bool] = lambda: True,
         on_settled: Callable[[], None] = lambda: None,
     ) -> None:
+        """``may_claim``: whether this process certainly counts as alive."""
         self._store = store
         self._deliverer = deliverer
         self._boot = boot
         self._clock = clock
         self._lease_us = int(lease_s * 1_000_000)
         self._claim_batch = claim_batch
+        self._may_claim = may_claim
         self._on_settled = on_settled
+        #: Connections whose deliveries are left to other processes.
+        self._left_alone: set[str] = set()
         self._lanes = {name: Lane(spec, clock, self._one, self.wake) for name, spec in lanes.items()}
         self._wake = asyncio.Event()
         self._to_settle: list[Settlement] = []
@@ -168,6 +173,17 @@ class Worker:
         self._running: dict[asyncio.Task[Any], Job] = {}
 
     def wake(self) -> None:
+        self._wake.set()
+
+    def leave_alone(self, connection: str) -> None:
+        """Claims no more for a connection, and gives back what has not begun."""
+        self._left_alone.add(connection)
+        for name, lane in self._lanes.items():
+            if name.partition("/")[0] == connection:
+                self._give_back(lane)
+
+    def serve(self, connection: str) -> None:
+        self._left_alone.discard(connection)
         self._wake.set()
 
     @property
@@ -217,7 +233,9 @@ class Worker:
         if len(self._to_settle) > UNSETTLED:
             return 0.05
         capacity = {name: lane.room() for name, lane in self._lanes.items() if lane.hungry}
-        if not capacity:
+        for name in [n for n in capacity if self._left_alone and n.partition("/")[0] in self._left_alone]:
+            del capacity[name]
+        if not capacity or not self._may_claim():
             return POLL_S
         now = to_us(self._clock())
         request = ClaimRequest(

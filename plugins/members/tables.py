@@ -136,8 +136,9 @@ COVERAGE = query(
         member.c.unit_code,
         member.c.status,
         sa.func.count().label("members"),
-        sa.func.sum(member.c.has_app).label("with_app"),
-        sa.func.sum(member.c.has_phone).label("with_phone"),
+        # A sum of 64-bit integers is a decimal number to PostgreSQL.
+        sa.cast(sa.func.sum(member.c.has_app), sa.BigInteger).label("with_app"),
+        sa.cast(sa.func.sum(member.c.has_phone), sa.BigInteger).label("with_phone"),
     )
     .group_by(member.c.unit_code, member.c.status)
     .order_by(member.c.unit_code, member.c.status)

@@ -70,7 +70,11 @@ def open_connection(ctx: ConnectionContext, settings: SmsSettings) -> Connection
         tls_context(settings)
     carrier = Carrier(ctx, settings)
     return Connection(
-        sink=SmsSink(ctx.hub, settings, carrier.sending), run=carrier.run, check=carrier.check, close=carrier.close
+        sink=SmsSink(ctx.hub, settings, carrier.sending),
+        run=carrier.run,
+        sessions=settings.sessions,
+        check=carrier.check,
+        close=carrier.close,
     )
 
 

@@ -31,6 +31,13 @@ class SmsSettings(ConnectionSettings):
     system_type: Printable = Field(
         "", max_length=12, title="Loại hệ thống (system_type)", description="Only if the carrier asks for one."
     )
+    sessions: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        title="Số nút được đăng nhập cùng lúc",
+        description="How many nodes may be bound at once: as many as the carrier allows. The others send nothing here.",
+    )
     bind: Literal["transceiver", "separate"] = Field(
         "transceiver",
         title="Kiểu kết nối",
