@@ -14,9 +14,10 @@ from typing import Any, Literal, get_args, get_origin
 import click
 import orjson
 
-from hub import __version__, log
-from hub.contract import Command
+from hub import __version__, db_commands, log
+from hub.contract import Command, Report
 from hub.control import all_commands, call_running, is_usage, run_command
+from hub.db_commands import FileCommand
 from hub.errors import AlreadyRunning, HubError
 from hub.model import Json
 from hub.plugins import Registry, load_plugins
@@ -162,10 +163,7 @@ def _execute(command: Command, name: str, folder: Path, params: Mapping[str, Any
     """Through the running hub, else in this process under the lock."""
     log.configure()
     config = load_configuration(folder)
-
-    def report(progress: Mapping[str, Any]) -> None:
-        if not as_json:
-            click.echo(progress_line(progress, config.hub.lang), err=True)
+    report = _reporter(config, as_json)
 
     async def execute() -> Json:
         from hub.app import HubApp
@@ -180,7 +178,25 @@ def _execute(command: Command, name: str, folder: Path, params: Mapping[str, Any
         finally:
             await hub.stop()
 
-    result = asyncio.run(execute())
+    _answer(command, asyncio.run(execute()), config, as_json)
+
+
+def _execute_on_files(command: FileCommand, name: str, folder: Path, params: Mapping[str, Any], as_json: bool) -> None:
+    """In this process, whether a hub runs or not."""
+    config = load_configuration(folder)
+    checked = command.params.model_validate(params)
+    _answer(command, command.run(config, registry(), checked, _reporter(config, as_json)), config, as_json)
+
+
+def _reporter(config: Configuration, as_json: bool) -> Report:
+    def report(progress: Mapping[str, Any]) -> None:
+        if not as_json:
+            click.echo(progress_line(progress, config.hub.lang), err=True)
+
+    return report
+
+
+def _answer(command: Command | FileCommand, result: Json, config: Configuration, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps(result, default=str, option=orjson.OPT_INDENT_2).decode())
     else:
@@ -205,7 +221,7 @@ def _click_type(annotation: Any) -> tuple[click.ParamType[Any] | type, bool]:
     return (int if annotation is int else float if annotation is float else str), False
 
 
-def _parameters(command: Command) -> list[click.Parameter]:
+def _parameters(command: Command | FileCommand) -> list[click.Parameter]:
     parameters: list[click.Parameter] = []
     for field_name, field in command.params.model_fields.items():
         kind, is_flag = _click_type(field.annotation)
@@ -233,7 +249,7 @@ def _parameters(command: Command) -> list[click.Parameter]:
     return parameters
 
 
-def _callback(command: Command, name: str) -> Callable[..., None]:
+def _callback(command: Any, name: str, execute: Callable[..., None]) -> Callable[..., None]:
     def run_it(_folder: Path, _json: bool, **values: Any) -> None:
         params: dict[str, Any] = {}
         for field_name, value in values.items():
@@ -241,7 +257,7 @@ def _callback(command: Command, name: str) -> Callable[..., None]:
                 continue
             key = command.params.model_fields[field_name].alias or field_name
             params[key] = str(value.absolute()) if isinstance(value, Path) else value
-        _execute(command, name, _folder, params, _json)
+        execute(command, name, _folder, params, _json)
 
     return run_it
 
@@ -257,15 +273,19 @@ def build() -> click.Group:
                 found = click.Group(command.group, help=_GROUPS.get(command.group, command.group))
                 root.add_command(found)
             group = found
-        group.add_command(
-            click.Command(
-                command.name,
-                params=_parameters(command),
-                callback=_callback(command, name),
-                help=f"{command.help_vi} / {command.help_en}",
-            )
-        )
+        group.add_command(_click_command(command, name, _execute))
+    for on_files in db_commands.COMMANDS:
+        db.add_command(_click_command(on_files, f"db {on_files.name}", _execute_on_files))
     return root
+
+
+def _click_command(command: Command | FileCommand, name: str, execute: Callable[..., None]) -> click.Command:
+    return click.Command(
+        command.name,
+        params=_parameters(command),
+        callback=_callback(command, name, execute),
+        help=f"{command.help_vi} / {command.help_en}",
+    )
 
 
 _GROUPS = {
