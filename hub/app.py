@@ -191,7 +191,6 @@ class HubApp:
             ),
             clock=self.clock,
             deadline_s=settings.worker.attempt_deadline_s,
-            lease_s=settings.worker.lease_s,
             still_ours=self.nodes.good,
         )
         self.worker = Worker(

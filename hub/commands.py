@@ -13,6 +13,7 @@ from hub.commit import delivery_id as derive_id
 from hub.contract import Command, Hub, Report
 from hub.errors import InputError, NotFound
 from hub.model import Json, State, to_us
+from hub.retention import Pruner, Rules
 
 
 class Params(BaseModel):
@@ -49,6 +50,10 @@ class Resolve(OneId):
         alias="as", description="What is known now: delivered, failed, or resend on your word."
     )
     reason: str = Field(min_length=3, max_length=200, description="Who says so and why; kept with the delivery.")
+
+
+class Prune(Params):
+    dry_run: bool = Field(False, description="Count what would go, delete nothing.")
 
 
 class OneName(Params):
@@ -181,6 +186,17 @@ async def _runs(hub: Hub, p: Limit, report: Report) -> Json:
     return {"runs": await views.runs(_app(hub).store, p.limit), "batches": await views.batches(_app(hub).store)}
 
 
+async def _prune(hub: Hub, p: Prune, report: Report) -> Json:
+    app = _app(hub)
+    pruner = Pruner(app.store, Rules.of(app.config, app.router), app.clock)
+    rows = await (pruner.would_go() if p.dry_run else pruner.one_pass())
+    return {
+        "dry_run": p.dry_run,
+        "history_kept_from": pruner.kept_from().isoformat(),
+        "tables": [{"table": table, "rows": count} for table, count in sorted(rows.items()) if count],
+    }
+
+
 async def _release(hub: Hub, p: Nothing, report: Report) -> Json:
     app = _app(hub)
     was = await app.store.held()
@@ -241,6 +257,10 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         group="sync", name="list", params=Limit, run=_runs, writes=False,
         help_vi="Các lượt chạy và đợt gửi gần đây", help_en="Recent runs and batches",
+    ),
+    Command(
+        group="db", name="prune", params=Prune, run=_prune,
+        help_vi="Xóa lịch sử đã quá thời hạn lưu, ngay bây giờ", help_en="Delete history past its retention, now",
     ),
     Command(
         group="", name="release", params=Nothing, run=_release,

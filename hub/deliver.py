@@ -93,7 +93,6 @@ class Deliverer:
         policy: Policy,
         clock: Clock,
         deadline_s: float,
-        lease_s: float,
         still_ours: Callable[[], bool] = lambda: True,
         dice: Callable[[], float] = random.random,
     ) -> None:
@@ -108,8 +107,6 @@ class Deliverer:
         self._policy = policy
         self._clock = clock
         self._deadline_s = deadline_s
-        # A try begins only while its lease certainly outlives it.
-        self._fresh_us = int(max(lease_s - deadline_s, lease_s / 3) * 1_000_000)
         self._still_ours = still_ours
         self._dice = dice
         self._may_leave: dict[tuple[str, str, bytes], tuple[str, ...] | None] = {}
@@ -133,8 +130,6 @@ class Deliverer:
 
     async def _run(self, job: Job, pace: Pacer) -> Settlement | None:
         now = self._now()
-        if now - job.claimed_at > self._fresh_us:
-            return self._put_back(job, "lease_too_old", now)
         if job.expires_at is not None and job.expires_at <= now:
             return self._end(job, State.DEAD, "expired")
         target = self._targets.get(job.destination)

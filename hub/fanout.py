@@ -41,9 +41,10 @@ _MADE = query(
 _CURSOR = query(
     text(
         "UPDATE run SET cursor = :new, pages = pages + 1, items = items + :items"
-        " WHERE id = :id AND state = 'running' AND coalesce(cursor, '0') = :old"
+        " WHERE id = :id AND state = 'running' AND lease_owner = :owner AND coalesce(cursor, '0') = :old"
     )
 )
+_OURS = query(text("UPDATE run SET pages = pages WHERE id = :id AND state = 'running' AND lease_owner = :owner"))
 _DONE = query(text("UPDATE batch SET state = 'done' WHERE id = :id AND state = 'running'"))
 
 
@@ -60,7 +61,8 @@ class FanOut:
         state, audience_raw, event_id, event_type, scope = (await self._store.fetch(_BATCH(id=batch_id)))[0]
         audience: Json = orjson.loads(audience_raw)
         if state == "freezing":
-            await self._freeze(batch_id, audience["selector"])
+            ours = Guard(_OURS(id=run.id, owner=run.owner), otherwise="run_lost")
+            await self._freeze(batch_id, audience["selector"], ours)
         elif state != "running":
             return 0
         routes = [r for r in self._committer.router.routes(event_type) if r.subscription.to_each]
@@ -71,7 +73,10 @@ class FanOut:
             reached = {row.recipient for row in rows}
             following = page[-1][0] + 1
             guards = [
-                Guard(_CURSOR(new=str(following), old=str(cursor), items=len(rows), id=run.id), otherwise="cursor"),
+                Guard(
+                    _CURSOR(new=str(following), old=str(cursor), items=len(rows), id=run.id, owner=run.owner),
+                    otherwise="cursor",
+                ),
                 Guard(
                     _MADE(made=len(rows), unreachable=len(subjects) - len(reached), id=batch_id), otherwise="stopped"
                 ),
@@ -82,17 +87,17 @@ class FanOut:
         await self._committer.commit(UnitOfWork(statements=[_DONE(id=batch_id)]))
         return made
 
-    async def _freeze(self, batch_id: bytes, selector: Json) -> None:
+    async def _freeze(self, batch_id: bytes, selector: Json, ours: Guard) -> None:
         """Writes the list once; a crash half-way starts it anew, since nobody was owed anything yet."""
-        await self._committer.commit(UnitOfWork(statements=[_FORGET(id=batch_id)]))
+        await self._committer.commit(UnitOfWork(guards=[ours], statements=[_FORGET(id=batch_id)]))
         total = 0
         async for subjects in self._directory.recipients(selector):
             frozen: list[Statement] = [
                 _SUBJECT(id=batch_id, n=total + i, subject=subject) for i, subject in enumerate(subjects)
             ]
-            await self._committer.commit(UnitOfWork(statements=frozen))
+            await self._committer.commit(UnitOfWork(guards=[ours], statements=frozen))
             total += len(frozen)
-        await self._committer.commit(UnitOfWork(guards=[Guard(_FROZEN(id=batch_id, total=total))]))
+        await self._committer.commit(UnitOfWork(guards=[ours, Guard(_FROZEN(id=batch_id, total=total))]))
 
     async def _owed(
         self,

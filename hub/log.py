@@ -102,7 +102,23 @@ LOG_EVENTS: dict[str, LogEvent] = {
             "warning",
         ),
         LogEvent("request.failed", "A request met an error of ours.", ("path", "error"), "error"),
+        LogEvent(
+            "backup.finished",
+            "A scheduled backup is in its place and was read back, or none was made.",
+            ("state", "reason", "sequence", "ledger_bytes", "file_bytes", "total_s", "removed"),
+        ),
         LogEvent("run.finished", "A pull or fan-out has ended.", ("kind", "object", "state", "reason", "items")),
+        LogEvent(
+            "history.pruned",
+            "A pass has deleted what was kept long enough; rows: how many of each table.",
+            ("rows", "before", "took_s"),
+        ),
+        LogEvent(
+            "history.postponed",
+            "A pass did not take place or broke off; what is left waits for the next one.",
+            ("reason",),
+            "warning",
+        ),
         # out
         LogEvent(
             "delivery.attempted",

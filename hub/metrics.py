@@ -61,6 +61,13 @@ deliveries = Gauge(
     "unionhub_deliveries", "Deliveries by destination and state", ["destination", "state"], registry=registry
 )
 runs = Counter("unionhub_runs", "Runs by kind and result", ["kind", "result"], registry=registry)
+pruned = Counter("unionhub_pruned_rows", "Rows of history that were kept long enough", ["table"], registry=registry)
+oldest_day = Gauge("unionhub_history_oldest_seconds", "Age of the oldest day of history that is kept", registry=registry)
+oldest_snapshot = Gauge(
+    "unionhub_snapshot_age_seconds",
+    "Age of the oldest open snapshot: meanwhile nothing that was deleted gives its place back",
+    registry=registry,
+)
 
 
 def observe_attempt(connection: str, outcome: str, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """This process among those that share the ledger: its sign of life, who leads, and what only so many may do at once.
 
-All leases end by the ledger's clock; a process counts its own from before it asked, and on its monotonic
-clock, so that it stops in time even if it was stopped itself. On SQLite there is one process, and it leads.
+All leases end by the ledger's clock; a process counts its own from before it asked, and on its steady clock,
+so that it stops in time even if it was stopped itself. On SQLite there is one process, and it leads.
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
 
-from hub.clock import Clock, ServerClock
+from hub.clock import Clock, ServerClock, steady, system_clock
 from hub.log import log
-from hub.model import to_us
+from hub.model import from_us, to_us
 from hub.store.base import Store
 
 LEADER = "leader"
 #: Of a lease: how long a process trusts it without having renewed it.
 TRUST = 2 / 3
-#: Signs of life in one lease, and the longest pause between two.
-BEATS, BEAT_S = 6, 5.0
-#: An answer that took longer says too little about the time.
-ROUND_TRIP_S = 1.0
+#: Signs of life in one lease, the longest pause between two, and the one after a failure.
+BEATS, BEAT_S, RETRY_S = 6, 5.0, 0.5
+#: How late it may be noticed that a session's trust ran out.
+WATCH_S = 0.25
 #: How often the leader looks for committed events without a feed position, and how many it places at once.
 PLACE_EVERY_S, PLACE = 0.2, 2000
+#: A machine whose own clock is this much off is told of: its logs and the ids it makes carry a wrong time.
+CLOCK_OFF_S = 60.0
 
 
 class Nodes:
@@ -45,31 +46,48 @@ class Nodes:
         self._boot = boot
         self._name = name
         self._clock = clock
-        self._lease_us = int(lease_s * 1_000_000)
+        self._lease_s = lease_s
         self._trust_s = lease_s * TRUST
         self._every_s = min(lease_s / BEATS, BEAT_S)
         self._on_freed = on_freed
         self._on_lead = on_lead
+        #: How often this process has joined: what it claimed in a former term may be another's by now.
+        self.term = 0
         self._good_until = 0.0
         self._leads_until = 0.0
+        #: From when on it may say that somebody else's lease has ended. After an outage, or when the ledger's clock
+        #: was set, all look lapsed: whoever lives gets the time to say so.
+        self._judges_from = 0.0
         #: Names of the sessions this process has, until when, and what to do when one is lost.
         self._sessions: dict[str, tuple[float, Callable[[], None]]] = {}
+        self._beaten = asyncio.Event()
+        self._led_beat = asyncio.Event()
+        self._failing = False
 
     def good(self) -> bool:
-        """Whether what this process has claimed is certainly still its own."""
-        return not self._store.shared or monotonic() < self._good_until
+        """Whether what this process claims now is certainly its own."""
+        return not self._store.shared or steady() < self._good_until
+
+    def still_ours(self, term: int) -> bool:
+        """Whether what was claimed in that term certainly is."""
+        return self.good() and (term == self.term or not self._store.shared)
 
     def leads(self) -> bool:
         """Whether this process is the one that schedules, sweeps and places events."""
-        return not self._store.shared or monotonic() < self._leads_until
+        return not self._store.shared or steady() < self._leads_until
 
     async def set_clock(self) -> tuple[float, int]:
-        """Asks for the ledger's time; answers when it was asked (monotonic, s) and what it said (us)."""
-        asked = monotonic()
+        """Asks for the ledger's time; answers when it was asked (steady, s) and what it said (us)."""
+        asked = steady()
         server_us = await self._store.now()
-        answered = monotonic()
-        if isinstance(self._clock, ServerClock) and answered - asked <= ROUND_TRIP_S:
-            self._clock.set(server_us, asked, answered)
+        if isinstance(self._clock, ServerClock):
+            set_by_s = self._clock.set(server_us, asked, steady())
+            if abs(set_by_s) > self._every_s:
+                log("node.clock_set", by_s=round(set_by_s, 3))
+                self._be_patient(asked)
+            off_s = (system_clock() - from_us(server_us)).total_seconds()
+            if not self.term and abs(off_s) > CLOCK_OFF_S:
+                log("node.clock_off", node=self._name, off_s=round(off_s, 3))
         return asked, server_us
 
     async def join(self) -> None:
@@ -85,46 +103,94 @@ class Nodes:
     async def run(self) -> None:
         if not self._store.shared:
             return
-        placing = asyncio.create_task(self._place(), name="positions")
-        try:
-            while True:
-                await asyncio.sleep(self._every_s)
-                try:
-                    await self._beat()
-                except Exception as error:  # a named edge: asked again at once; meanwhile the trust runs out
-                    log("node.beat_failed", error=type(error).__name__)
-                    await asyncio.sleep(min(self._every_s, 0.5))
-                for session, (until, on_lost) in list(self._sessions.items()):
-                    if monotonic() >= until:
-                        del self._sessions[session]
-                        on_lost()
-        finally:
-            placing.cancel()
+        async with asyncio.TaskGroup() as group:
+            for each in (self._beats, self._watch, self._place, self._take_over):
+                group.create_task(each(), name=f"nodes:{each.__name__.strip('_')}")
 
-    async def _beat(self) -> None:
+    # -- signs of life -----------------------------------------------------------------------------
+
+    async def _beats(self) -> None:
+        pause = self._every_s
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                pause = await self._beat()
+                self._failing = False
+            except Exception as error:  # a named edge: asked again soon; meanwhile the trust runs out
+                if not self._failing:
+                    log("node.beat_failed", node=self._name, error=type(error).__name__)
+                self._failing = True
+                pause = min(self._every_s, RETRY_S)
+
+    async def _beat(self) -> float:
+        """Renews all that this process holds; answers how many seconds until the next time."""
         if not self._store.shared:
-            return
-        asked, server_us = await self.set_clock()
-        until = server_us + self._lease_us
-        await self._store.beat(self._boot, self._name, server_us, until)
-        was_good, self._good_until = self.good(), asked + self._trust_s
-        if not was_good:
-            log("node.joined", node=self._name, boot=self._boot.hex())
-        for session, (_, on_lost) in list(self._sessions.items()):
-            if await self._store.hold_lease(session, self._boot, server_us, until):
-                self._sessions[session] = (asked + self._trust_s, on_lost)
-        await self._lead(server_us, until, asked)
+            return self._every_s
+        asked, now = await self.set_clock()
+        until = now + int(self._lease_s * 1_000_000)
+        next_end = await self._store.beat(self._boot, self._name, now, until)
+        if not self.good():
+            self.term += 1
+            self._be_patient(asked)
+            log("node.joined", node=self._name, boot=self._boot.hex(), term=self.term)
+        self._good_until = asked + self._trust_s
+        for session in list(self._sessions):
+            if session not in self._sessions:  # ended meanwhile
+                continue
+            held = await self._store.hold_lease(session, self._boot, self._judged(now), until)
+            if session in self._sessions:
+                _, on_lost = self._sessions.pop(session)
+                if held:
+                    self._sessions[session] = (asked + self._trust_s, on_lost)
+                else:
+                    on_lost()
+        await self._lead(now, until, asked)
+        self._beaten.set()
+        self._beaten = asyncio.Event()
+        # Whatever of somebody else's ends next is noticed then.
+        return min(self._every_s, max((next_end - now) / 1_000_000, 0.01))
+
+    def _be_patient(self, now_s: float) -> None:
+        self._judges_from = now_s + self._lease_s - self._trust_s
+
+    def _judged(self, now: int) -> int:
+        """The instant by which the leases of others are measured: the beginning of time while it is too early."""
+        return now if steady() >= self._judges_from else 0
+
+    # -- leading -----------------------------------------------------------------------------------
 
     async def _lead(self, now: int, until: int, asked: float) -> None:
-        led = self.leads()
-        if not await self._store.hold_lease(LEADER, self._boot, now, until):
+        if not await self._store.hold_lease(LEADER, self._boot, self._judged(now), until):
             self._leads_until = 0.0
             return
+        led = self.leads()
         self._leads_until = asked + self._trust_s
         if not led:
             log("node.leads", node=self._name)
             self._on_lead()
-        if freed := await self._store.take_over(self._boot, now):
+        self._led_beat.set()
+
+    async def _take_over(self) -> None:
+        """Beside the beats: it may have to wait for a lock that somebody holds who was stopped."""
+        while True:
+            await self._led_beat.wait()
+            self._led_beat.clear()
+            try:
+                await self._take_over_once()
+            except Exception as error:  # a named edge: the next beat asks again
+                log("worker.blocked", reason=type(error).__name__)
+
+    async def _take_over_once(self) -> None:
+        now = self._judged(to_us(self._clock()))
+        if not (now and self.leads()):
+            return
+        lost = await self._store.read(
+            "SELECT name, boot, lease_until FROM node WHERE lease_until <= ? AND boot <> ?", (now, self._boot)
+        )
+        for name, boot, ended in lost:
+            log("node.lost", node=name, boot=boot.hex(), silent_s=round((now - ended) / 1_000_000 + self._lease_s, 3))
+        freed = await self._store.take_over(self._boot, now)
+        if freed or lost:
             log("node.took_over", node=self._name, deliveries=freed)
             self._on_freed()
 
@@ -134,7 +200,7 @@ class Nodes:
                 while self.leads() and await self._store.place_events(PLACE) == PLACE:
                     pass
             except Exception as error:  # a named edge: what is not placed now is placed later
-                log("node.beat_failed", error=type(error).__name__)
+                log("worker.blocked", reason=type(error).__name__)
             await asyncio.sleep(PLACE_EVERY_S)
 
     # -- what only so many processes may do at once ------------------------------------------------
@@ -142,16 +208,15 @@ class Nodes:
     async def session(self, connection: str, of: int, on_lost: Callable[[], None]) -> str:
         """Waits for one of a connection's sessions; ``on_lost`` is called once when it is no longer ours."""
         while True:
-            asked = monotonic()
-            now = to_us(self._clock())
-            for number in range(of):
-                name = f"session:{connection}:{number}"
-                if name in self._sessions:
-                    continue
-                if self.good() and await self._store.hold_lease(name, self._boot, now, now + self._lease_us):
-                    self._sessions[name] = (asked + self._trust_s, on_lost)
+            beaten = self._beaten
+            with suppress(Exception):  # the next beat says what is wrong; after it we ask again
+                if (name := await self._free_session(connection, of)) is not None:
+                    self._sessions[name] = (steady(), on_lost)
                     return name
-            await asyncio.sleep(self._every_s)
+            await beaten.wait()
+
+    async def _free_session(self, connection: str, of: int) -> str | None:
+        ...
 
     async def end_session(self, name: str) -> None:
         """Lets another process have it."""

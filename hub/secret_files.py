@@ -54,6 +54,18 @@ def secrets_in(value: Any, loc: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
 
 def _read(path: Path, shown: str) -> str:
     try:
+        value = private_bytes(path, shown).decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{shown} phải là chữ UTF-8 / {shown} must be UTF-8 text") from None
+    if not value:
+        raise ConfigError(f"tệp {shown} trống / the file {shown} is empty")
+    return value
+
+
+def private_bytes(path: Path, shown: str = "") -> bytes:
+    """What a file holds that nobody else on this machine can read. Raises: ConfigError."""
+    shown = shown or str(path)
+    try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             raise ConfigError(f"{shown} không phải là tệp / {shown} is not a file")
@@ -63,7 +75,7 @@ def _read(path: Path, shown: str) -> str:
                 f" / others on this machine can read {shown}; run: chmod 600 {path}"
             )
         with path.open("rb") as file:
-            value = file.read(_LIMIT).decode().rstrip("\r\n")
+            return file.read(_LIMIT)
     except FileNotFoundError:
         # The simulators' own secrets are public and written by that command.
         run = "; run: unionhub simulators" if path.name.startswith("simulator-") else ""
@@ -73,8 +85,3 @@ def _read(path: Path, shown: str) -> str:
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise ConfigError(f"không đọc được {shown} ({why}) / cannot read {shown} ({why})") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{shown} phải là chữ UTF-8 / {shown} must be UTF-8 text") from None
-    if not value:
-        raise ConfigError(f"tệp {shown} trống / the file {shown} is empty")
-    return value

@@ -65,9 +65,12 @@ class WorkerSettings(Section):
     """The loop that claims and sends deliveries."""
 
     lease_s: Seconds = Field(
-        default=60,
+        default=20,
         title="Thời gian giữ việc (giây)",
-        description="How long a claimed delivery belongs to this process.",
+        description=(
+            "How long what this process has claimed stays its own without a sign of life; on PostgreSQL another"
+            " node takes over then."
+        ),
     )
     claim_batch: int = Field(
         default=200, ge=1, le=10_000, title="Số lượt gửi nhận mỗi lần", description="Deliveries claimed in one step."
@@ -75,17 +78,11 @@ class WorkerSettings(Section):
     attempt_deadline_s: Seconds = Field(
         default=20,
         title="Thời hạn một lần thử (giây)",
-        description="Time one attempt may take in all; shorter than lease_s.",
+        description="Time one attempt may take in all.",
     )
     stop_within_s: Seconds = Field(
         default=10, title="Thời hạn dừng (giây)", description="Time a graceful stop waits for attempts under way."
     )
-
-    @model_validator(mode="after")
-    def _lease_outlives_attempt(self) -> WorkerSettings:
-        if self.attempt_deadline_s >= self.lease_s:
-            raise ValueError("attempt_deadline_s phải nhỏ hơn lease_s / attempt_deadline_s must be less than lease_s")
-        return self
 
 
 class RetrySettings(Section):
@@ -152,13 +149,106 @@ class DedupeSettings(Section):
     )
 
 
+def _off_or_schedule(text: str) -> str:
+    if text:
+        parse_schedule(text)
+    return text
+
+
+class BackupSettings(Section):
+    """Copies of the ledger, sealed with a key of their own."""
+
+    schedule: Annotated[str, AfterValidator(_off_or_schedule)] = Field(
+        default="",
+        title="Lịch sao lưu",
+        description='When the hub backs itself up: "every 24h" or a cron line (Vietnam time, weekdays by name);'
+        ' "" is never.',
+    )
+    folder: str = Field(
+        default="backups",
+        min_length=1,
+        title="Thư mục sao lưu",
+        description="Where backups go, relative to the folder above; best on another disk or machine.",
+    )
+    keep: int = Field(
+        default=14,
+        ge=1,
+        le=10_000,
+        title="Số bản giữ lại",
+        description="How many scheduled backups are kept; an older one is removed once a newer one is verified.",
+    )
+    key_file: str = Field(
+        default="",
+        title="Tệp khóa sao lưu",
+        description="What seals backups: 32 bytes only this user can read, relative to this folder; made by"
+        " `unionhub db backup-key FILE`.",
+    )
+
+    @model_validator(mode="after")
+    def _sealed(self) -> BackupSettings:
+        if self.schedule and not self.key_file:
+            raise ValueError(
+                "có schedule thì phải có key_file; tạo khóa bằng: unionhub db backup-key TỆP"
+                " / a schedule needs key_file; make one with: unionhub db backup-key FILE"
+            )
+        return self
+
+
+class ReceiptsSettings(Section):
+    """What partners report later."""
+
+    parked_days: Days = Field(
+        default=30,
+        title="Số ngày giữ báo nhận chưa khớp",
+        description="A receipt whose reference nobody has claimed is kept so long.",
+    )
+
+
+class RetentionSettings(Section):
+    """How long history is kept, counted in whole days (UTC) from the day of the event."""
+
+    history_days: Days = Field(
+        default=400,
+        title="Số ngày giữ lịch sử",
+        description=(
+            "Events with their settled deliveries, attempts and receipts, finished runs and cleared repairs are kept"
+            " so long. What is still owed to somebody stays until it has settled."
+        ),
+    )
+    content_days: Days | None = Field(
+        default=None,
+        title="Số ngày giữ nội dung",
+        description="Contents of events are kept so long, at most history_days; by default as long as history.",
+    )
+    event_types: dict[str, Days] = Field(
+        default_factory=dict,
+        title="Số ngày giữ nội dung theo loại sự kiện",
+        description=(
+            "In place of content_days for some event types: a table of type, in full or with * after its last dot, ="
+            " days. Of several that match, the longest name counts."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _content_goes_before_its_event(self) -> RetentionSettings:
+        if max(self.content_days or 1, *self.event_types.values(), 1) > self.history_days:
+            raise ValueError(
+                "content_days và event_types không được dài hơn history_days"
+                " / content_days and event_types must not be longer than history_days"
+            )
+        return self
+
+
 class HubFile(Section):
     """The tables and keys of ``hub.toml``."""
 
     database_url: str = Field(
         default="",
         title="Cơ sở dữ liệu",
-        description='"" is the SQLite file var_dir/unionhub.db; else sqlite:///FILE, relative to the folder above.',
+        description=(
+            '"" is the SQLite file var_dir/unionhub.db; else sqlite:///FILE, relative to the folder above, or'
+            " postgresql://user@host/database; a password only in the environment variable or PGPASSFILE."
+        ),
     )
     var_dir: str = Field(
         default="var",
@@ -190,6 +280,15 @@ class HubFile(Section):
     )
     dedupe: DedupeSettings = Field(
         default_factory=DedupeSettings, title="Chống trùng", description="Recognising repeated messages."
+    )
+    receipts: ReceiptsSettings = Field(
+        default_factory=ReceiptsSettings, title="Báo nhận", description="What partners report later."
+    )
+    retention: RetentionSettings = Field(
+        default_factory=RetentionSettings, title="Lưu lịch sử", description="How long history is kept."
+    )
+    backup: BackupSettings = Field(
+        default_factory=BackupSettings, title="Sao lưu", description="Sealed copies of the ledger."
     )
 
 
@@ -269,6 +368,14 @@ class ConnectionFile(Section):
         title="Lịch chạy",
         description='When a source is pulled: "every 30s", "every 5m", "every 1h" or a cron line such as'
         ' "30 6 * * mon-fri" (Vietnam time, weekdays by name).',
+    )
+    content_days: Days | None = Field(
+        default=None,
+        title="Số ngày giữ nội dung",
+        description=(
+            "Contents of events that this connection brought, and of event types that are sent to nobody who asks for"
+            " longer, are kept so long, at most history_days."
+        ),
     )
     settings: dict[str, Any] = Field(
         default_factory=dict, title="Cài đặt riêng", description="Settings of the connector type."

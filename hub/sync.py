@@ -23,7 +23,12 @@ _MOVE = query(
         " ((cursor IS NULL AND :known = 0) OR (cursor = :old AND :known = 1))"
     )
 )
-_COUNT = query(text("UPDATE run SET pages = pages + 1, items = items + :items WHERE id = :id AND state = 'running'"))
+_COUNT = query(
+    text(
+        "UPDATE run SET pages = pages + 1, items = items + :items WHERE id = :id AND state = 'running'"
+        " AND lease_owner = :owner"
+    )
+)
 
 
 async def pull(run: RunRow, source: Source, committer: Committer, store: Store, event_source: str) -> int:
@@ -42,7 +47,7 @@ async def pull(run: RunRow, source: Source, committer: Committer, store: Store, 
                 _MOVE(new=page.cursor, name=run.object, old=cursor or "", known=int(cursor is not None)),
                 otherwise="cursor_moved",
             ),
-            Guard(_COUNT(items=len(drafts), id=run.id), otherwise="run_lost"),
+            Guard(_COUNT(items=len(drafts), id=run.id, owner=run.owner), otherwise="run_lost"),
             *page.unit.guards,
         ]
         unit = replace(page.unit, guards=guards, drafts=drafts)

@@ -22,6 +22,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_PART = re.compile(r"""\s*(?:"[^"]*"|'[^']*'|[^."']+)""")
 _SYNTAX = re.compile(r"\(at line (\d+)")
 #: Error types of pydantic-core and what the reader must write instead.
 _EXPECTED = {
@@ -199,4 +200,4 @@ def _lines(text: str) -> dict[Loc, int]:
 
 
 def _parts(name: str) -> list[str]:
-    return [part.strip().strip("\"'") for part in name.split(".")]
+    return [part.strip().strip("\"'") for part in _PART.findall(name)]

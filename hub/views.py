@@ -37,8 +37,8 @@ _COLUMNS = (
     " crashes, lease_no, created_at, expires_at, scope_id"
 )
 _DELIVERIES = (
-    f"SELECT {_COLUMNS}, due_at, NULL AS settled_at FROM queue"
-    f" UNION ALL SELECT {_COLUMNS}, NULL AS due_at, settled_at FROM delivery"
+    f"SELECT {_COLUMNS}, due_at, CAST(NULL AS BIGINT) AS settled_at FROM queue"
+    f" UNION ALL SELECT {_COLUMNS}, CAST(NULL AS BIGINT) AS due_at, settled_at FROM delivery"
 )
 
 
@@ -75,7 +75,9 @@ async def connections(store: Store, who: Principal = OPERATOR) -> list[Json]:
         " FROM destination d JOIN connection c ON c.name = d.connection ORDER BY d.id"
     )
     counts: dict[str, dict[str, int]] = {}
-    for destination, state, count in await store.read("SELECT destination, state, count FROM tally"):
+    # What is gone from the history is counted in them still, and once more as "pruned:...": not shown.
+    tally = "SELECT destination, state, count FROM tally WHERE state NOT LIKE 'pruned:%'"
+    for destination, state, count in await store.read(tally):
         counts.setdefault(destination, {})[state] = count
     idle = await store.read(
         "SELECT name, type, paused_by, paused_reason, cursor FROM connection WHERE type <> 'internal'"
@@ -189,8 +191,10 @@ async def deliveries(
     condition = " WHERE " + " AND ".join(where) if where else ""
     # The id leads with the event's time, so each half is read from its end by index.
     halves = [
-        f"SELECT * FROM (SELECT {_COLUMNS}, due_at, NULL AS settled_at FROM queue{condition} ORDER BY id DESC LIMIT ?)",
-        f"SELECT * FROM (SELECT {_COLUMNS}, NULL, settled_at FROM delivery{condition} ORDER BY id DESC LIMIT ?)",
+        f"SELECT * FROM (SELECT {_COLUMNS}, due_at, CAST(NULL AS BIGINT) AS settled_at FROM queue{condition}"
+        " ORDER BY id DESC LIMIT ?) q",
+        f"SELECT * FROM (SELECT {_COLUMNS}, CAST(NULL AS BIGINT), settled_at FROM delivery{condition}"
+        " ORDER BY id DESC LIMIT ?) d",
     ]
     sql = " UNION ALL ".join(halves) + " ORDER BY 1 DESC LIMIT ?"
     rows = await store.read(sql, (*values, limit, *values, limit, limit))
@@ -227,7 +231,7 @@ def _delivery(row: tuple[Any, ...]) -> Json:
 
 async def delivery(store: Store, delivery_id: bytes, who: Principal = OPERATOR) -> Json | None:
     """One delivery with its event's envelope, attempts, references and receipts."""
-    rows = await store.read(f"SELECT * FROM ({_DELIVERIES}) WHERE id = ?", (delivery_id,))
+    rows = await store.read(f"SELECT * FROM ({_DELIVERIES}) all_of_them WHERE id = ?", (delivery_id,))
     if not rows:
         return None
     found = _delivery(rows[0])
@@ -302,7 +306,7 @@ _LAST_RUN = "SELECT state, reason, items, due_at, finished_at FROM run WHERE kin
 async def last_run(store: Store, connection: str, who: Principal = OPERATOR) -> Json | None:
     """The latest pull of a connection: a scheduled one has its time as slot, one asked for the negative time."""
     rows = await store.read(
-        f"SELECT * FROM ({_LAST_RUN} DESC LIMIT 1) UNION SELECT * FROM ({_LAST_RUN} LIMIT 1) ORDER BY due_at DESC",
+        f"SELECT * FROM ({_LAST_RUN} DESC LIMIT 1) l UNION SELECT * FROM ({_LAST_RUN} LIMIT 1) f ORDER BY due_at DESC",
         (connection, connection),
     )
     if not rows:

@@ -6,7 +6,7 @@ writes answers only after its COMMIT.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -126,6 +126,8 @@ class Job:
     #: When the running stage of the try is cancelled, on the monotonic clock, and whether it was.
     limit_s: float = 0.0
     ran_out: bool = False
+    #: In which of its process's terms it was claimed: one that had to join anew has lost what was from before.
+    term: int = 0
 
 
 class AttemptRow(NamedTuple):
@@ -215,6 +217,8 @@ class RunRow:
     object: str
     slot: int
     cursor: str | None
+    #: The process it was given to; whoever lost it meanwhile changes nothing any more.
+    owner: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +287,8 @@ class Store(Protocol):
     async def now(self) -> int:
         """The ledger's clock in microseconds: the database server's, or this machine's."""
 
-    async def beat(self, boot: bytes, name: str, now: int, until: int) -> None:
-        """Says that this process lives, until the given instant."""
+    async def beat(self, boot: bytes, name: str, now: int, until: int) -> int:
+        """Says that this process lives, until the given instant; answers when the next other lease ends."""
 
     async def leave(self, boot: bytes) -> None:
         """This process has ended in order: it holds nothing any more."""
@@ -297,6 +301,12 @@ class Store(Protocol):
 
     async def drop_lease(self, name: str, owner: bytes) -> None:
         """Gives it back."""
+
+    async def free_jobs(self, boot: bytes, known: Collection[bytes]) -> int:
+        """Frees what a claim of this process leased whose answer was lost; it holds only the ``known`` ones."""
+
+    async def free_runs(self, boot: bytes, known: Collection[bytes]) -> int:
+        """The same for its runs."""
 
     async def place_events(self, limit: int) -> int:
         """Gives up to ``limit`` committed events their feed positions; answers how many."""
@@ -319,8 +329,8 @@ class Store(Protocol):
     async def claim_run(self, owner: bytes, now: int) -> RunRow | None:
         """Takes the oldest due run."""
 
-    async def finish_run(self, run_id: bytes, state: str, reason: str, now: int) -> None:
-        """Ends a run; a failed one leaves the cursor where the last page put it."""
+    async def finish_run(self, run: RunRow, state: str, reason: str, now: int) -> bool:
+        """Ends a run; a failed one leaves the cursor where the last page put it. False: another process has it now."""
 
     async def pause(self, kind: str, name: str, by: str | None, reason: str, now: int) -> bool:
         """Pauses (or, with ``by`` None, resumes) a connection or destination; False when unknown."""

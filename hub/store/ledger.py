@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from hub.contract import Guard
@@ -24,6 +24,7 @@ from hub.store.base import (
 )
 from hub.store.ops import claim as claim_ops
 from hub.store.ops import commit as commit_ops
+from hub.store.ops import nodes as node_ops
 from hub.store.ops import operate as operate_ops
 from hub.store.ops import prune as prune_ops
 from hub.store.ops import settle as settle_ops
@@ -102,6 +103,12 @@ class Ledger(ABC):
     async def resolve(self, delivery_id: bytes, verdict: str, reason: str, now: int) -> bool:
         return bool(await self.submit(lambda tx: operate_ops.resolve(tx, delivery_id, verdict, reason, now)))
 
+    async def free_jobs(self, boot: bytes, known: Collection[bytes]) -> int:
+        return int(await self.submit(lambda tx: node_ops.free_jobs(tx, boot, known)))
+
+    async def free_runs(self, boot: bytes, known: Collection[bytes]) -> int:
+        return int(await self.submit(lambda tx: node_ops.free_runs(tx, boot, known)))
+
     # -- configuration, keys, runs -----------------------------------------------------------------
 
     async def configure(self, connections: Sequence[ConnectionRow], destinations: Sequence[DestinationRow]) -> None:
@@ -128,8 +135,8 @@ class Ledger(ABC):
         run: RunRow | None = await self.submit(lambda tx: operate_ops.claim_run(tx, owner, now))
         return run
 
-    async def finish_run(self, run_id: bytes, state: str, reason: str, now: int) -> None:
-        await self.submit(lambda tx: operate_ops.finish_run(tx, run_id, state, reason, now))
+    async def finish_run(self, run: RunRow, state: str, reason: str, now: int) -> bool:
+        return bool(await self.submit(lambda tx: operate_ops.finish_run(tx, run, state, reason, now)))
 
     async def pause(self, kind: str, name: str, by: str | None, reason: str, now: int) -> bool:
         def op(tx: ClaimTx) -> bool:

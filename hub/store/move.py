@@ -227,7 +227,9 @@ class _Move:
         return moved
 
     async def _finish(self) -> None:
-        (sequence,) = self._file.execute("SELECT sequence FROM ledger").fetchone()
+        (position,) = self._file.execute(
+            "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'event'"
+        ).fetchone()
         async with self._target.transaction():
             for name, column in await self._target.fetch(
                 "SELECT table_name, column_name FROM information_schema.columns"
@@ -237,7 +239,7 @@ class _Move:
                     f"SELECT setval(pg_get_serial_sequence('{name}', '{column}'),"
                     f" coalesce((SELECT max({column}) FROM {name}), 0) + 1, false)"
                 )
-            await self._target.execute("UPDATE ledger SET sequence = $1", sequence)
+            await self._target.execute("UPDATE ledger SET sequence = $1", position)
             await self._target.execute("DELETE FROM installation WHERE key = 'moving' OR key LIKE 'move:%'")
 
 

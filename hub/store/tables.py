@@ -60,7 +60,8 @@ def _table(
 
 installation = _table("installation", Column("key", Text, primary_key=True), _bytes("value"))
 
-#: One row: counts every commit (a copy that is behind knows it), and says why nothing may be sent.
+#: One row. ``sequence`` counts the commits of a file (a copy that is behind knows it), and on PostgreSQL the feed
+#: positions given. ``hold`` says why nothing may be sent.
 ledger = _table(
     "ledger",
     Column("id", Int, primary_key=True, autoincrement=False),

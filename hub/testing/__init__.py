@@ -1,6 +1,7 @@
 """For authors of plugins: a whole hub in a temporary folder, a clock that stands, a sink that records.
 
-``async with running_hub(tmp_path, ...) as hub:`` gives the real thing: SQLite, worker, writer thread.
+``async with running_hub(tmp_path, ...) as hub:`` gives the real thing: SQLite, worker, writer thread; with
+``settings={"database_url": "postgresql://..."}`` the same on PostgreSQL.
 Nothing here is used by the hub itself.
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 import orjson
 
 from hub.app import HubApp
-from hub.clock import Clock, system_clock
+from hub.clock import Clock
 from hub.contract import (
     Admission,
     Admit,
@@ -178,11 +179,15 @@ async def running_hub(
     connections: Mapping[str, Mapping[str, Any]],
     subscriptions: Sequence[Mapping[str, Any]] = (),
     settings: Mapping[str, Any] | None = None,
-    clock: Clock = system_clock,
+    clock: Clock | None = None,
     start: bool = True,
     synchronous: str = "FULL",
 ) -> AsyncIterator[HubApp]:
-    """A hub in ``folder``, opened and (by default) working; stopped at the end."""
+    """A hub in ``folder``, opened and (by default) working; stopped at the end.
+
+    Args:
+        clock: the ledger's own unless given.
+    """
     config = configuration(folder, registry, connections=connections, subscriptions=subscriptions, settings=settings)
     app = HubApp(config, registry, clock=clock, synchronous=synchronous)
     await app.open()

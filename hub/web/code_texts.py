@@ -81,7 +81,6 @@ REASONS: dict[str, Pair] = {
     "body_changed": ("nội dung khác với lần thử đầu", "the body differs from the first try"),
     "no_such_destination": ("cấu hình không còn điểm đến này", "this destination is no longer configured"),
     "lease_lost": ("lượt nhận việc đã hết hạn", "the lease was lost"),
-    "lease_too_old": ("chờ quá lâu sau khi nhận việc", "waited too long after it was claimed"),
     "plugin_error": ("phần mở rộng báo lỗi", "the plugin raised an error"),
     "conflict": ("dữ liệu vừa được thay đổi", "the data was being changed"),
     "busy": ("sổ cái đang bận", "the ledger was busy"),
@@ -247,6 +246,17 @@ REPAIRS: dict[str, tuple[Pair, Pair, Pair]] = {
         (
             "Nếu vẫn cần: đặt lại tệp trong connections/ rồi khởi động lại; việc này tự khép lại.",
             "If it is still needed: put the file back into connections/ and restart; this closes by itself.",
+        ),
+    ),
+    "backup_failed": (
+        ("Sao lưu theo lịch không xong.", "The scheduled backup failed."),
+        (
+            "{detail}. Sổ cái vẫn nguyên vẹn, các bản sao lưu cũ vẫn còn.",
+            "{detail}. The ledger is untouched, older backups are still there.",
+        ),
+        (
+            "Sửa nguyên nhân rồi chạy unionhub db backup để thử. Việc này tự khép lại ở lần sao lưu theo lịch kế tiếp.",
+            "Mend the cause and try unionhub db backup. This closes by itself with the next scheduled backup.",
         ),
     ),
     # not rows of the ledger's repairs, but things a person must know of just the same

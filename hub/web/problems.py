@@ -40,6 +40,10 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "id-invalid": ("Mã không hợp lệ", "This is not an id"),
     "input-invalid": ("Dữ liệu không hợp lệ", "The input is not valid"),
     "not-settled": ("Lượt gửi chưa kết thúc", "The delivery is not settled"),
+    "content-gone": (
+        "Nội dung đã hết thời hạn lưu, không gửi lại được",
+        "The content was kept long enough and is gone: it cannot be sent again",
+    ),
     "not-unknown": ("Lượt gửi không ở trạng thái không rõ", "The delivery is not unknown"),
     "event-type-unknown": ("Loại sự kiện không có trong danh mục", "The event type is not in the catalogue"),
     "conflict": ("Người khác vừa thay đổi; hãy đọc lại", "Somebody else changed it; read it again"),

@@ -20,6 +20,7 @@ from hub.app import HubApp
 from hub.contract import RawRequest
 from hub.errors import HubError, InputError
 from hub.log import log
+from hub.retention import observe
 from hub.web import api, console
 from hub.web.problems import problem, problem_of
 
@@ -279,7 +280,9 @@ async def _readyz(request: web.Request) -> web.StreamResponse:
 
 async def _metrics(request: web.Request) -> web.StreamResponse:
     hub = request.app[HUB]
-    for destination, state, count in await hub.store.read("SELECT destination, state, count FROM tally"):
+    tally = "SELECT destination, state, count FROM tally WHERE state NOT LIKE 'pruned:%'"
+    for destination, state, count in await hub.store.read(tally):
         metrics.deliveries.labels(destination, state).set(count)
+    await observe(hub.store, hub.now())
     body, content_type = metrics.render()
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})

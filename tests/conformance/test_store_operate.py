@@ -100,7 +100,7 @@ async def test_nobodys_word_moves_what_is_not_unknown(desk: Desk, verdict: str) 
 async def finish(desk: Desk, state: str = "done", reason: str = "") -> RunRow:
     run = await desk.store.claim_run(desk.boot, desk.now)
     assert run is not None
-    await desk.store.finish_run(run.id, state, reason, desk.now)
+    await desk.store.finish_run(run, state, reason, desk.now)
     return run
 
 
@@ -118,7 +118,7 @@ async def test_no_second_run_of_the_same_object_beside_an_open_one(desk: Desk) -
     assert await desk.store.due_run("pull", "b", 2, desk.now)
     run = await desk.store.claim_run(desk.boot, desk.now)
     assert run is not None and not await desk.store.due_run("pull", run.object, 3, desk.now)
-    await desk.store.finish_run(run.id, "failed", "unreachable", desk.now)
+    await desk.store.finish_run(run, "failed", "unreachable", desk.now)
     assert await desk.store.due_run("pull", run.object, 3, desk.now)
 
 

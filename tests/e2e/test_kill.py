@@ -18,7 +18,7 @@ from uuid import UUID
 import pytest
 
 from hub.errors import AlreadyRunning
-from hub.store.sqlite.lock import ProcessLock
+from hub.store.lock import ProcessLock
 
 ROOT = Path(__file__).parents[2]
 KILLS = 4

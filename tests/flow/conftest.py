@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -26,12 +27,14 @@ from hub.testing import (
     registry_of,
     running_hub,
 )
-from tests.ledger import check_books
+from tests import ledger
 
 THING = "vn.congdoan.thing.happened.v1"
 PERSONAL = "vn.congdoan.person.changed.v1"
 CALL = "vn.congdoan.call.made.v1"
 SCHEDULE = (10, 100, 1000)
+#: For tests of what each engine does in its own way; the others run on SQLite alone.
+ON_BOTH = pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 
 
 def subscription(name: str, **more: Any) -> dict[str, Any]:
@@ -51,6 +54,8 @@ class Site:
     handlers: list[Handler] = field(default_factory=list)
     directory: Callable[[Hub], Directory | None] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    #: "" is the SQLite file in the folder.
+    database_url: str = ""
 
     def sink(self, name: str, *, channel: str = "", subscribe: Mapping[str, Any] | None = None, **more: Any) -> Any:
         """A connection of this name that records; ``subscribe`` None makes it get everything."""
@@ -75,6 +80,7 @@ class Site:
             "retry": {"schedule_s": SCHEDULE, "jitter": 0},
             "worker": {"stop_within_s": 1, "attempt_deadline_s": 5},
             **self.settings,
+            "database_url": self.database_url,
         }
         return running_hub(
             self.folder,
@@ -94,8 +100,30 @@ def clock() -> StandingClock:
 
 
 @pytest.fixture
-def site(tmp_path: Path, clock: StandingClock) -> Site:
-    return Site(tmp_path, clock)
+def engine() -> str:
+    """``ON_BOTH`` stands over this."""
+    return "sqlite"
+
+
+@pytest.fixture
+def database_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A ledger of its own for a hub in ``tmp_path``; "" is the file there."""
+    if engine == "sqlite":
+        return ""
+    put_key(tmp_path)
+    dsn: str = request.getfixturevalue("postgres_dsn")
+    return dsn
+
+
+def put_key(folder: Path) -> None:
+    """For a database that has its tables already: the hub makes a key for an empty one only."""
+    (folder / "var").mkdir()
+    (folder / "var" / "hub.key").write_bytes(os.urandom(32))
+
+
+@pytest.fixture
+def site(tmp_path: Path, clock: StandingClock, database_url: str) -> Site:
+    return Site(tmp_path, clock, database_url=database_url)
 
 
 @pytest.fixture
@@ -115,6 +143,13 @@ async def hub(site: Site, alpha: RecordingSink) -> AsyncIterator[HubApp]:
 @pytest.fixture
 def store(hub: HubApp) -> Store:
     return hub.store
+
+
+async def check_books(store: Store) -> None:
+    """``tests.ledger.check_books``, after every event has its feed position."""
+    while await store.place_events(1000):
+        pass
+    await ledger.check_books(store)
 
 
 async def emit(hub: HubApp, count: int = 1, **more: Any) -> list[str]:

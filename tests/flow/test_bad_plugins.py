@@ -26,8 +26,7 @@ from hub.contract import (
 )
 from hub.model import Json
 from hub.testing import RecordingSink, StandingClock, eventually
-from tests.flow.conftest import SCHEDULE, Site, emit, later, reach, states, subscription
-from tests.ledger import check_books
+from tests.flow.conftest import SCHEDULE, Site, check_books, emit, later, reach, states, subscription
 
 HOUR = timedelta(hours=1)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.store.sqlite.lock import ProcessLock
+from hub.store.lock import ProcessLock
 from tests.command_line import Run, unionhub
 
 __all__ = ["unionhub"]  # a fixture
@@ -72,7 +72,7 @@ WRONG: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "a wrong type": ("hub.toml", "# port = 8080", 'port = "8080"', ("hub.toml", "http.port", "số nguyên")),
     "a value out of range": ("hub.toml", "# jitter = 0.2", "jitter = 7", ("hub.toml", "retry.jitter", "0.5")),
     "two values that do not fit": (
-        "hub.toml", "# attempt_deadline_s = 20", "attempt_deadline_s = 60", ("hub.toml", "worker", "lease_s"),
+        "hub.toml", "# max_s = 3600", "max_s = 1", ("hub.toml", "breaker", "max_s"),
     ),
     "no TOML": (
         "subscriptions.toml", 'name = "vao-so-van-ban"', 'name = "vao-so-van-ban', ("subscriptions.toml:16", "TOML"),

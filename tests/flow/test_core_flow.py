@@ -29,9 +29,21 @@ from hub.contract import (
 from hub.model import Event, Receipt, to_us
 from hub.sql import query
 from hub.testing import RecordingSink, StandingClock, eventually
-from tests.flow.conftest import PERSONAL, SCHEDULE, Blocked, Site, emit, later, reach, states, subscription
-from tests.ledger import check_books
+from tests.flow.conftest import (
+    ON_BOTH,
+    PERSONAL,
+    SCHEDULE,
+    Blocked,
+    Site,
+    check_books,
+    emit,
+    later,
+    reach,
+    states,
+    subscription,
+)
 
+pytestmark = ON_BOTH
 BUSY = RetryLater(reason="busy")
 
 

@@ -11,8 +11,9 @@ from hub import views
 from hub.app import HubApp
 from hub.model import Audience, Json, to_us
 from hub.testing import RecordingSink, StandingClock, eventually
-from tests.flow.conftest import CALL, Site, emit, later, reach, subscription
-from tests.ledger import check_books
+from tests.flow.conftest import CALL, ON_BOTH, Site, check_books, emit, later, reach, subscription
+
+pytestmark = ON_BOTH
 
 COUNT = 1200
 #: Every third has the app, every fourth of the others nothing, the rest a phone.

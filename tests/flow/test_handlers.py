@@ -14,8 +14,21 @@ from hub.contract import Delivered, Guard, Handler, Hub, Refused, RetryLater, Un
 from hub.model import Draft, Event
 from hub.sql import query
 from hub.testing import StandingClock, eventually
-from tests.flow.conftest import CALL, SCHEDULE, THING, Site, emit, later, reach, states, subscription
-from tests.ledger import check_books
+from tests.flow.conftest import (
+    CALL,
+    ON_BOTH,
+    SCHEDULE,
+    THING,
+    Site,
+    check_books,
+    emit,
+    later,
+    reach,
+    states,
+    subscription,
+)
+
+pytestmark = ON_BOTH
 
 CREATE = query(text("CREATE TABLE IF NOT EXISTS effect (event TEXT PRIMARY KEY, n INTEGER NOT NULL)"))
 EFFECT = query(text("INSERT INTO effect VALUES (:event, :n)"))

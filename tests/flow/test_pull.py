@@ -14,9 +14,10 @@ from hub.contract import Connection, Guard, Page, UnitOfWork
 from hub.model import Draft
 from hub.store.base import Store
 from hub.testing import RecordingSink, eventually
-from tests.flow.conftest import THING, Site, reach, subscription
+from tests.flow.conftest import ON_BOTH, THING, Site, check_books, reach, subscription
 from tests.flow.test_handlers import CREATE, EFFECT, NEXT, READ
-from tests.ledger import check_books
+
+pytestmark = ON_BOTH
 
 PAGES, PER_PAGE = 5, 4
 

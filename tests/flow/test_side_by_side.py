@@ -10,8 +10,10 @@ from hub.app import HubApp
 from hub.clock import system_clock
 from hub.contract import Delivered, Outcome, RetryLater, Shipment
 from hub.testing import RecordingSink, StandingClock, eventually
-from tests.flow.conftest import SCHEDULE, Blocked, Site, emit, later, reach, states
+from tests.flow.conftest import ON_BOTH, SCHEDULE, Blocked, Site, emit, later, reach, states
 from tests.flow.test_core_flow import BUSY, shipped
+
+pytestmark = ON_BOTH
 
 
 async def test_deliveries_of_one_key_leave_in_order_while_others_pass(

@@ -14,9 +14,8 @@ from hub.contract import Delivered, Outcome, Shipment, UnitOfWork
 from hub.errors import AlreadyRunning, ConfigError
 from hub.sql import query
 from hub.testing import RecordingSink, StandingClock, eventually
-from tests.flow.conftest import Blocked, Site, emit, later, reach, states
+from tests.flow.conftest import Blocked, Site, check_books, emit, later, reach, states
 from tests.flow.test_handlers import CREATE
-from tests.ledger import check_books
 
 
 async def in_flight(hub: HubApp) -> int:

@@ -250,7 +250,7 @@ HUB = {
     "a value not in the list": ('lang = "fr"', "hub.toml:1", "lang", "'vi' or 'en'"),
     "an empty list": ("[retry]\nschedule_s = []", "hub.toml:2", "retry.schedule_s", "at least this many items: 1"),
     "not a number": ("[retry]\njitter = nan", "hub.toml:2", "retry.jitter", "number"),
-    "a lease shorter than an attempt": ("[worker]\nlease_s = 5", "hub.toml:1", "worker", "less than lease_s"),
+    "a first pause above the longest": ("[breaker]\nmax_s = 1", "hub.toml:1", "breaker", "more than max_s"),
     "another database": ('\ndatabase_url = "mysql://x"', "hub.toml:2", "database_url", "sqlite:///FILE"),
     "a database in memory": ('database_url = "sqlite://"', "hub.toml:1", "database_url", "sqlite:///FILE"),
     "a secret in clear": (

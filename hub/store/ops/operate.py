@@ -165,28 +165,30 @@ def claim_run(tx: Tx, owner: bytes, now: int) -> RunRow | None:
     row = tx.execute(
         "UPDATE run SET state = 'running', lease_owner = ?, started_at = coalesce(started_at, ?) WHERE id ="
         " (SELECT id FROM run WHERE state = 'due' AND due_at <= ? ORDER BY due_at LIMIT 1"
-        " /*pg: FOR UPDATE SKIP LOCKED */) RETURNING id, kind, object, slot, cursor",
+        " /*pg: FOR UPDATE SKIP LOCKED */) RETURNING id, kind, object, slot, cursor, lease_owner",
         (owner, now, now),
     ).fetchone()
     return None if row is None else RunRow(*row)
 
 
-def finish_run(tx: Tx, run_id: bytes, state: str, reason: str, now: int) -> None:
+def finish_run(tx: Tx, run: RunRow, state: str, reason: str, now: int) -> bool:
     """A failed fan-out is due again: no schedule would make another run for the rest of its recipients."""
-    again = tx.execute(
-        "UPDATE run SET state = 'due', reason = ?, due_at = ?, lease_owner = NULL WHERE id = ? AND kind = 'fan_out'"
-        " AND ? = 'failed' RETURNING object",
-        (reason, now + FAN_OUT_PAUSE, run_id, state),
-    ).fetchone()
-    if again is not None:
-        open_repair(tx, "fan_out_failed", again[0], reason, now)
-        return
+    ours = " WHERE id = ? AND lease_owner = ? AND state = 'running'"
+    if run.kind == "fan_out" and state == "failed":
+        again = tx.execute(
+            "UPDATE run SET state = 'due', reason = ?, due_at = ?, lease_owner = NULL" + ours,
+            (reason, now + FAN_OUT_PAUSE, run.id, run.owner),
+        ).rowcount
+        if again:
+            open_repair(tx, "fan_out_failed", run.object, reason, now)
+        return bool(again)
     done = tx.execute(
-        "UPDATE run SET state = ?, reason = ?, finished_at = ?, lease_owner = NULL WHERE id = ? RETURNING kind, object",
-        (state, reason, now, run_id),
-    ).fetchone()
-    if done is not None and done[0] == "fan_out":
-        clear_repair(tx, "fan_out_failed", done[1], now)
+        "UPDATE run SET state = ?, reason = ?, finished_at = ?, lease_owner = NULL" + ours,
+        (state, reason, now, run.id, run.owner),
+    ).rowcount
+    if done and run.kind == "fan_out":
+        clear_repair(tx, "fan_out_failed", run.object, now)
+    return bool(done)
 
 
 def clear_repair(tx: Tx, kind: str, object: str, now: int) -> None:
@@ -265,6 +267,7 @@ def check_identity(tx: Tx, fingerprint: bytes, suspect: Callable[[str, int, Mapp
 
     Raises: ConfigError when the key is not the one of this database.
     """
+    tx.lock(("configure", ""))  # of two nodes that start together, each with a key of its own, one is refused
     known: dict[str, bytes] = dict(tx.execute("SELECT key, value FROM installation").fetchall())
     if moved_to := known.get("moved_to"):
         raise ConfigError(

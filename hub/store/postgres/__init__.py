@@ -34,6 +34,7 @@ from hub.store.postgres.writer import RECONNECT_S, Session, Writer, storage_trou
 
 READERS = 3
 CHANNEL = "unionhub"
+_NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 #: A hint to other nodes this often at most: a NOTIFY makes commits queue up behind one lock.
 HINT_EVERY_S = 0.05
 #: No statement of the hub runs longer; nobody waits longer for a lock; no transaction is left open longer.
@@ -41,11 +42,18 @@ SETTINGS = {
     "application_name": "unionhub",
     "statement_timeout": "15s",
     "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "15s",
+    # What a node that was stopped holds, the others wait for.
+    "idle_in_transaction_session_timeout": "5s",
     "jit": "off",
 }
+#: Signs of life wait for nothing that work waits for: a process that could not say it lives would lose its work.
+LIFE_SETTINGS = SETTINGS | {
+    "statement_timeout": "2s",
+    "lock_timeout": "1s",
+    "idle_in_transaction_session_timeout": "2s",
+}
 #: When the server says nothing at all any more.
-COMMAND_TIMEOUT_S = 20.0
+COMMAND_TIMEOUT_S, LIFE_TIMEOUT_S, CONNECT_TIMEOUT_S = 20.0, 3.0, 5.0
 
 
 class PostgresStore(Ledger):
@@ -70,6 +78,7 @@ class PostgresStore(Ledger):
         self._owners = (migrate.CORE, *owners)
         self._fingerprint = key_fingerprint
         self._writer = Writer(self._connect, self._tell_others)
+        self._life = Writer(self._connect_for_life, self._tell_others, sessions=1)
         self._readers: asyncpg.Pool[Any] | None = None
         self._listener: asyncio.Task[None] | None = None
         self._hinted = 0.0
@@ -85,11 +94,13 @@ class PostgresStore(Ledger):
                 self.url,
                 min_size=1,
                 max_size=READERS,
+                timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
                 server_settings=SETTINGS | {"default_transaction_read_only": "on"},
                 init=_integers,
             )
             self._writer.start()
+            self._life.start()
             await self.submit(self._check_identity)
         except BaseException:
             await self.close()
@@ -100,7 +111,7 @@ class PostgresStore(Ledger):
         if self._listener is not None:
             self._listener.cancel()
             await asyncio.gather(self._listener, return_exceptions=True)
-        await self._writer.close()
+        await asyncio.gather(self._writer.close(), self._life.close())
         if self._readers is not None:
             try:
                 async with asyncio.timeout(2.0):
@@ -112,6 +123,9 @@ class PostgresStore(Ledger):
 
     async def _connect(self) -> asyncpg.Connection[Any]:
         return await asyncpg.connect(self.url, command_timeout=COMMAND_TIMEOUT_S, server_settings=SETTINGS)
+
+    async def _connect_for_life(self) -> asyncpg.Connection[Any]:
+        return await asyncpg.connect(self.url, command_timeout=LIFE_TIMEOUT_S, server_settings=LIFE_SETTINGS)
 
     def _check_identity(self, tx: ClaimTx) -> None:
         """The server's own identity and the database's number: a dump read into another place has others."""
@@ -142,27 +156,27 @@ class PostgresStore(Ledger):
         if self._readers is None:
             raise Busy("the ledger is not open")
         try:
-            return [tuple(row) for row in await self._readers.fetch(sql, *parameters)]
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):  # for a free connection too
+                return [tuple(row) for row in await self._readers.fetch(sql, *parameters)]
         except Exception as error:
             raise storage_trouble(error) or error from error
 
     # -- other processes ---------------------------------------------------------------------------
 
     async def now(self) -> int:
-        ((us,),) = await self.read("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
-        return int(us)
+        return int(await self._life.submit(lambda tx: tx.execute(_NOW).fetchone()[0]))
 
-    async def beat(self, boot: bytes, name: str, now: int, until: int) -> None:
-        await self.submit(lambda tx: node_ops.beat(tx, boot, name, now, until))
+    async def beat(self, boot: bytes, name: str, now: int, until: int) -> int:
+        return int(await self._life.submit(lambda tx: node_ops.beat(tx, boot, name, now, until)))
 
     async def leave(self, boot: bytes) -> None:
-        await self.submit(lambda tx: node_ops.leave(tx, boot))
+        await self._life.submit(lambda tx: node_ops.leave(tx, boot))
 
     async def hold_lease(self, name: str, owner: bytes, now: int, until: int) -> bool:
-        return bool(await self.submit(lambda tx: node_ops.hold_lease(tx, name, owner, now, until)))
+        return bool(await self._life.submit(lambda tx: node_ops.hold_lease(tx, name, owner, now, until)))
 
     async def drop_lease(self, name: str, owner: bytes) -> None:
-        await self.submit(lambda tx: node_ops.drop_lease(tx, name, owner))
+        await self._life.submit(lambda tx: node_ops.drop_lease(tx, name, owner))
 
     async def place_events(self, limit: int) -> int:
         return int(await self.submit(lambda tx: node_ops.place_events(tx, limit)))

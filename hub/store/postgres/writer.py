@@ -92,7 +92,6 @@ class Session:
         rows = await statement.fetch(*parameters)
         return Rows(rows, statement.get_statusmsg())
 
-
     async def copy(self, table: str, columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
         await self.connection.copy_records_to_table(table, records=rows, columns=columns)
 
@@ -265,16 +264,19 @@ class Writer:
     async def _transaction(self, session: Session, group: list[Job]) -> list[Any]:
         """Any error leaves nothing behind; one of COMMIT itself leaves the connection closed and the end unknown."""
         connection = session.connection
-        await connection.execute("BEGIN")
         try:
+            await connection.execute("BEGIN")
             results, due = await greenlet_spawn(_run_group, Tx(session), group)
         except BaseException:
             if not connection.is_closed():
-                with suppress(Exception):
+                try:
                     await connection.execute("ROLLBACK", timeout=2.0)
+                except Exception:  # else the next group would begin inside what is left of this one
+                    connection.terminate()
             raise
         try:
-            await connection.execute("COMMIT")
+            if await connection.execute("COMMIT") != "COMMIT":  # the server rolls back what had failed before
+                raise asyncpg.InFailedSQLTransactionError("a unit went on behind an error")
         except BaseException:
             connection.terminate()
             raise

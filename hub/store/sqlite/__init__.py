@@ -21,6 +21,7 @@ from hub.store.lock import ProcessLock
 from hub.store.ops import nodes as node_ops
 from hub.store.ops import operate as operate_ops
 from hub.store.ops.claim import ClaimTx
+from hub.store.ops.settle import NEVER
 from hub.store.sqlite.lock import Marker
 from hub.store.sqlite.writer import Writer
 
@@ -156,8 +157,9 @@ class SqliteStore(Ledger):
     async def now(self) -> int:
         return to_us(self._clock())
 
-    async def beat(self, boot: bytes, name: str, now: int, until: int) -> None:
+    async def beat(self, boot: bytes, name: str, now: int, until: int) -> int:
         """There is one process: its lock says that it lives."""
+        return NEVER
 
     async def leave(self, boot: bytes) -> None:
         await self.submit(lambda tx: node_ops.leave(tx, boot))

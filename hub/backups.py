@@ -1,0 +1,260 @@
+"""Backups as an operator keeps them: taken beside the running hub, verified, counted, brought back on hold.
+
+All of it works on files and needs no open ledger, so that it works when the hub does not. Only ``back_up``,
+which the schedule runs, belongs to the event loop; the rest blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from threading import Event
+from time import monotonic
+
+from hub import __version__
+from hub.clock import Clock
+from hub.errors import Busy, ConfigError, HubError, InputError
+from hub.log import log
+from hub.model import to_us
+from hub.security.keys import HubKey
+from hub.settings import Configuration
+from hub.store import migrate
+from hub.store.aside import RESERVE_BYTES, room_for, told_of
+from hub.store.backup import Archive, BackupKey, Header, Step, Summary, keep, new_archive, seal
+from hub.store.base import Store
+from hub.store.lock import ProcessLock
+from hub.store.sqlite import check, copy
+
+ENDING = ".backup"
+#: What the schedule took, and may remove: names say when, so the last of them is the newest.
+_SCHEDULED = "unionhub-auto-"
+_STILL_TO_SEND = "SELECT count(*) FROM queue WHERE state IN ('waiting', 'pending', 'leased')"
+#: A repair that could not be written down is tried again so much later.
+_AGAIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    path: Path
+    header: Header
+    summary: Summary
+    file_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    database: Path
+    header: Header
+    summary: Summary
+    #: Deliveries that go out after the release.
+    owed: int
+    #: Where the ledger that was there before is kept.
+    replaced: Path | None
+
+
+def ledger_file(config: Configuration) -> Path:
+    """The SQLite file. Raises: ConfigError when the ledger is in PostgreSQL."""
+    if config.is_postgres:
+        raise ConfigError(
+            "sổ cái nằm trong PostgreSQL: sao lưu bằng pg_dump, phục hồi bằng pg_restore vào một cơ sở dữ liệu mới; xem"
+            " docs/how-to/back-up-and-restore.md / the ledger is in PostgreSQL: back it up with pg_dump and restore it"
+            " with pg_restore into a new database; see docs/how-to/back-up-and-restore.md"
+        )
+    return config.database
+
+
+def backup_key(config: Configuration, given: Path | None) -> BackupKey:
+    """The key named on the command line, else the configured one."""
+    named = config.hub.backup.key_file
+    if given is None and not named:
+        raise ConfigError(
+            "chưa có khóa sao lưu: tạo bằng unionhub db backup-key TỆP rồi ghi key_file ở [backup] trong hub.toml, hoặc"
+            " thêm --key TỆP / there is no backup key: make one with unionhub db backup-key FILE and name it as"
+            " key_file in [backup] of hub.toml, or add --key FILE"
+        )
+    return BackupKey.load(given or config.folder / named, config.var_dir / "hub.key")
+
+
+# -- taking ----------------------------------------------------------------------------------------
+
+
+def take(
+    config: Configuration, now: datetime, step: Step, *, to: Path | None = None, key_file: Path | None = None,
+    prefix: str = "unionhub-",
+) -> Taken:  # fmt: skip
+    """One backup of the ledger as it is now, read back before it gets its name."""
+    database, key, started = ledger_file(config), backup_key(config, key_file), monotonic()
+    if not copy.occupied(database):
+        raise ConfigError(f"chưa có sổ cái ở {database} / there is no ledger at {database} yet")
+    path = to or _folder(config) / f"{prefix}{now:%Y%m%dT%H%M%SZ}{ENDING}"
+    with new_archive(path) as (partial, file):
+        shares_disk = path.parent.stat().st_dev == database.stat().st_dev
+
+        def watched(stage: str, done: int, total: int) -> None:
+            step(stage, done, total)
+            if stage == "write" and shares_disk:
+                room_for(RESERVE_BYTES, path.parent)
+
+        with copy.copied(database, step) as (blocks, payload_bytes, facts):
+            header = Header(
+                payload=copy.PAYLOAD,
+                payload_bytes=payload_bytes,
+                installation=facts.installation,
+                sequence=facts.sequence,
+                schemas=facts.schemas,
+                hub_key=facts.hub_key,
+                backup_key=key.fingerprint,
+                hub_version=__version__,
+                created_at=now.isoformat(timespec="seconds"),
+            )
+            summary = seal(file, header, blocks, key, watched)
+        Archive.open(partial).verify(key, step)
+        keep(partial, path)
+        return Taken(path, header, summary, path.stat().st_size, monotonic() - started)
+
+
+def _folder(config: Configuration) -> Path:
+    folder = config.folder.parent / config.hub.backup.folder
+    with told_of(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def prune(folder: Path, installation: str, count: int) -> int:
+    """Removes what the schedule of this installation took before its last ``count`` backups."""
+    ours = []
+    for path in sorted(folder.glob(f"{_SCHEDULED}*{ENDING}")):
+        with suppress(HubError):  # what cannot be read was perhaps not ours
+            if Archive.open(path).header.installation == installation:
+                ours.append(path)
+    for path in ours[:-count]:
+        path.unlink(missing_ok=True)
+    return len(ours[:-count])
+
+
+# -- bringing back, verifying ----------------------------------------------------------------------
+
+
+def restore(
+    config: Configuration, owners: Sequence[migrate.Owner], file: Path, now: datetime, step: Step, *,
+    into: Path | None = None, replace: bool = False, key_file: Path | None = None,
+) -> Restored:  # fmt: skip
+    """Puts a backup in the ledger's place (or into the data folder ``into``), on hold, when all of it is right."""
+    var_dir, database = (into, into / "unionhub.db") if into else (config.var_dir, ledger_file(config))
+    archive = _usable(file, owners)
+    key = backup_key(config, key_file)
+    archive.check_key(key)
+    _check_hub_key(archive.header, var_dir / "hub.key")
+    lock = ProcessLock(database.with_name(database.name + ".lock"))
+    with told_of(lock.path):
+        lock.acquire()
+    try:
+        room_for(archive.header.payload_bytes, database.parent)
+        reading = archive.read(key, step, "restore")
+        replaced = copy.put_in_place(reading, database, owners, now, replace=replace, step=step)
+        with closing(copy.open_to_read(database)) as db:
+            (owed,) = db.execute(_STILL_TO_SEND).fetchone()
+        return Restored(database, archive.header, reading.summary, owed, replaced)
+    finally:
+        lock.release()
+
+
+def verify(
+    config: Configuration, owners: Sequence[migrate.Owner], file: Path, step: Step, *, key_file: Path | None = None
+) -> tuple[Header, Summary]:
+    """Reads a whole backup and keeps nothing. Raises: InputError or ConfigError when it could not be restored."""
+    archive = _usable(file, owners)
+    return archive.header, archive.verify(backup_key(config, key_file), step)
+
+
+def findings(config: Configuration, owners: Sequence[migrate.Owner], step: Step) -> Iterator[check.Finding]:
+    """What there is to say of the ledger in place."""
+    database = ledger_file(config)
+    if not copy.occupied(database):
+        raise ConfigError(f"chưa có sổ cái ở {database} / there is no ledger at {database} yet")
+    return check.findings(database, config.var_dir / "hub.key", {owner.name: owner for owner in owners}, step)
+
+
+def _usable(file: Path, owners: Sequence[migrate.Owner]) -> Archive:
+    """An archive that this hub could read as far as its header says."""
+    archive = Archive.open(file)
+    if archive.header.payload != copy.PAYLOAD:
+        raise InputError(
+            f"{file} là bản sao của một sổ cái kiểu '{archive.header.payload}', không phải SQLite"
+            f" / {file} is the backup of a ledger of the kind '{archive.header.payload}', not of SQLite"
+        )
+    for owner in owners:
+        migrate.is_behind(owner, archive.header.schemas.get(owner.name))
+    return archive
+
+
+def _check_hub_key(header: Header, path: Path) -> None:
+    with told_of(path):
+        found = HubKey.load(path, may_create=False).fingerprint.hex()
+    if found != header.hub_key:
+        raise ConfigError(
+            f"{path} không phải khóa hub của bản sao lưu này (dấu {header.hub_key}, tệp này {found}): chép đúng tệp"
+            f" hub.key vào đó rồi làm lại / {path} is not the hub key of this backup (fingerprint {header.hub_key},"
+            f" this file has {found}): copy the right hub.key there, then try again"
+        )
+
+
+# -- by schedule -----------------------------------------------------------------------------------
+
+
+class _Stopped(Exception):
+    """The hub stops."""
+
+
+async def back_up(config: Configuration, store: Store, clock: Clock) -> int:
+    """A scheduled run: one backup more, the oldest removed; one repair opened when it failed, cleared when not."""
+    stop = Event()
+
+    def step(stage: str, done: int, total: int) -> None:
+        if stop.is_set():
+            raise _Stopped
+
+    def work() -> tuple[Taken, int]:
+        taken = take(config, clock(), step, prefix=_SCHEDULED)
+        return taken, prune(taken.path.parent, taken.header.installation, config.hub.backup.keep)
+
+    thread = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        taken, removed = await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([thread])
+        raise
+    except (HubError, OSError, sqlite3.Error) as error:
+        reason = error.code if isinstance(error, HubError) else type(error).__name__
+        log("backup.finished", state="failed", reason=reason)
+        await _open_repair(store, clock, str(error))
+        raise
+    await store.clear_repair("backup_failed", "ledger", to_us(clock()))
+    log(
+        "backup.finished",
+        state="done",
+        reason="",
+        sequence=taken.header.sequence,
+        ledger_bytes=taken.summary.bytes,
+        file_bytes=taken.file_bytes,
+        total_s=round(taken.seconds, 1),
+        removed=removed,
+    )
+    return 1
+
+
+async def _open_repair(store: Store, clock: Clock, why: str) -> None:
+    """Until it is written: what keeps a backup from being taken may keep the ledger from being written too."""
+    while True:
+        try:
+            await store.open_repair("backup_failed", "ledger", why, to_us(clock()))
+            return
+        except Busy:
+            await asyncio.sleep(_AGAIN_S)
