@@ -15,6 +15,8 @@ from typing import IO
 from hub.errors import Busy, ConfigError
 
 _ENDING = ".unionhub-partial"
+#: What SQLite puts beside a file that it writes.
+_JOURNALS = ("-journal", "-wal", "-shm")
 #: No room: on the disk, in a quota, under a limit of this process.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: What is left to a running hub on its own disk, so that it never has to refuse a message for a copy of its ledger.
@@ -35,14 +37,20 @@ def aside(target: Path) -> Iterator[tuple[Path, IO[bytes]]]:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield path, file
             finally:
-                path.unlink(missing_ok=True)
+                _remove(path)
 
 
 def _remove_if_left(path: Path) -> None:
     """Whoever still writes it holds its lock."""
     with suppress(OSError), path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    for journal in _JOURNALS:
+        path.with_name(path.name + journal).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -98,7 +98,7 @@ class _Move:
                 "hub.key không phải khóa của sổ cái này: chép lại tệp khóa đúng rồi chuyển"
                 " / hub.key is not the key of this ledger: copy the right key file, then move"
             )
-        self._tables = list(_tables(file, owners))
+        self._tables = list(tables_of(file, owners))
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -117,7 +117,7 @@ class _Move:
         self._target = await connect(self._url, settings={"application_name": "unionhub-move"})
         try:
             yield
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
             known = explained(error, self._place)
             if isinstance(known, ConfigError):
                 raise known from error
@@ -243,7 +243,8 @@ class _Move:
             await self._target.execute("DELETE FROM installation WHERE key = 'moving' OR key LIKE 'move:%'")
 
 
-def _tables(file: sqlite3.Connection, owners: Sequence[Owner]) -> Iterator[Table]:
+def tables_of(file: sqlite3.Connection, owners: Sequence[Owner]) -> Iterator[Table]:
+    """The tables of a file whose rows move, with their columns and keys."""
     left_out = LEFT_OUT | {f"{owner.name}_version" for owner in owners}
     for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall():
         if name in left_out or name.startswith("sqlite_"):

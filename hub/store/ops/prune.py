@@ -40,7 +40,8 @@ _ENDED = {
     for table, (key, ended, index) in _ENDED_AT.items()
 }
 
-#: The newest event stays: PostgreSQL counts feed positions on from it. One without a position is not in the feed yet.
+#: The newest envelope stays: PostgreSQL counts feed positions on from it. One without a position is not yet in the
+#: feed.
 _ENVELOPES = (
     "SELECT id, batch_id, position < (SELECT max(position) FROM event) FROM event WHERE id IN ({})"
     " /*pg: FOR UPDATE SKIP LOCKED */"
@@ -111,7 +112,9 @@ def _events(tx: Tx, ids: Sequence[bytes], limit: int) -> Pruned:
     of it can be sent again) and its envelope last (whoever sees a delivery sees its event).
     """
     rows: Counter[str] = Counter()
-    free = [event for event in _owing_nothing(tx, ids[:EVENTS]) if not event.is_newest]
+    settled = _owing_nothing(tx, ids[:EVENTS])
+    free = [event for event in settled if not event.is_newest]
+    newest = [event.id for event in settled if event.is_newest]
     left = [event.id for event in free]
     begun: list[_Event] = []
     done: list[_Event] = []
@@ -135,7 +138,7 @@ def _events(tx: Tx, ids: Sequence[bytes], limit: int) -> Pruned:
             left.remove(event.id)
         if room <= 0:
             break
-    rows["content"] = _delete(tx, "content", "event_id", [event.id for event in begun])
+    rows["content"] = _delete(tx, "content", "event_id", [*newest, *(event.id for event in begun)])
     if deliveries:
         _forget_deliveries(tx, deliveries, rows)
     _forget_batches(tx, [event.batch_id for event in done if event.batch_id is not None], rows)
@@ -219,13 +222,14 @@ _OWED_EVENTS = (
 )
 _TO_GO = f"id < ? AND position < (SELECT max(position) FROM event) AND id NOT IN ({_OWED_EVENTS})"
 _OF_EVENTS = f"event_id IN (SELECT id FROM event WHERE {_TO_GO})"
+_CONTENT_TO_GO = f"event_id < ? AND event_id NOT IN ({_OWED_EVENTS})"
 _OF_DELIVERIES = f"delivery_id IN (SELECT id FROM delivery WHERE {_OF_EVENTS})"
 #: Events below an id (given twice) with all that hangs on them.
 EVENTS_TO_GO = {
     table: f"SELECT count(*) FROM {source} WHERE {condition}"
     for table, source, condition in (
         ("event", "event", _TO_GO),
-        ("content", "content", _OF_EVENTS),
+        ("content", "content", _CONTENT_TO_GO),
         ("delivery", "delivery", _OF_EVENTS),
         ("attempt", "attempt", _OF_DELIVERIES),
         ("provider_ref", "provider_ref", _OF_DELIVERIES),

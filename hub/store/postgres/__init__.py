@@ -30,7 +30,7 @@ from hub.store.ops import nodes as node_ops
 from hub.store.ops import operate as operate_ops
 from hub.store.ops.claim import ClaimTx
 from hub.store.postgres.upgrade import upgrade_postgres
-from hub.store.postgres.writer import RECONNECT_S, Session, Writer, storage_trouble, translated
+from hub.store.postgres.writer import RECONNECT_S, Session, Writer, told, translated
 
 READERS = 3
 CHANNEL = "unionhub"
@@ -159,7 +159,7 @@ class PostgresStore(Ledger):
             async with asyncio.timeout(COMMAND_TIMEOUT_S):  # for a free connection too
                 return [tuple(row) for row in await self._readers.fetch(sql, *parameters)]
         except Exception as error:
-            raise storage_trouble(error) or error from error
+            raise told(error) from None
 
     # -- other processes ---------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from hub.errors import Busy
+from hub.errors import Busy, HubError
 from hub.log import log
 from hub.sql import Statement
 from hub.store.ops import claim
@@ -33,6 +33,18 @@ COPY_FROM = 200
 _INTO = re.compile(r"INSERT INTO (?P<table>\w+) \((?P<columns>[^)]+)\)")
 #: Until a lost connection is tried again.
 RECONNECT_S = 0.5
+#: A rollback that takes longer says that the connection is lost.
+ROLLBACK_S = 2.0
+#: How often a unit is run alone, while it is others that it gets in the way of.
+ALONE = 3
+#: What a session prepared fits the tables no more, or is gone.
+_STALE = (asyncpg.InvalidCachedStatementError, asyncpg.InvalidSQLStatementNameError, asyncpg.OutdatedSchemaCacheError)
+#: Nobody's fault: the same unit run again may well succeed.
+_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, *_STALE)
+#: Classes of SQLSTATEs that say "not now"; the others (wrong SQL, wrong values, broken constraints) would come again.
+_NOT_NOW = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58", "F0", "XX"})
+#: Classes whose messages name tables, columns and constraints, and no values.
+_NAMES_ONLY = frozenset({"23", "42", "54"})
 
 _TYPES = {"i": "bigint", "s": "text", "b": "bytea"}
 _TALLY = "INSERT INTO tally (destination, state, count)"
@@ -94,6 +106,23 @@ class Session:
 
     async def copy(self, table: str, columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
         await self.connection.copy_records_to_table(table, records=rows, columns=columns)
+
+    async def roll_back(self, error: BaseException) -> None:
+        """Nothing of the transaction stays; where the server cannot be told so, neither does the connection."""
+        if isinstance(error, _STALE):
+            self._prepared.clear()
+        try:
+            # The driver's own time-out starts only when what was under way before has been cancelled.
+            async with asyncio.timeout(ROLLBACK_S):
+                await self.connection.execute("ROLLBACK")
+        except Exception:
+            self.connection.terminate()
+
+    async def close(self) -> None:
+        with suppress(Exception):
+            async with asyncio.timeout(ROLLBACK_S):
+                await self.connection.close()
+        self.connection.terminate()
 
 
 class Tx:
@@ -228,14 +257,17 @@ class Writer:
                 group = [self._jobs.popleft() for _ in range(min(len(self._jobs), GROUP))]
                 try:
                     session = await self._session(session)
-                    await self._group(session, group)
+                    due = await self._group(session, group)
                 except Exception as error:  # nothing ran, or nobody knows: everybody hears the same, at once
                     for _, future in group:
                         _tell(future, error)
+                    continue
+                if due:
+                    with suppress(Exception):  # only a hint, and the units are committed
+                        await self._on_due(session)
         finally:
             if session is not None:
-                with suppress(Exception):
-                    await session.connection.close(timeout=2.0)
+                await session.close()
 
     async def _session(self, session: Session | None) -> Session:
         if session is None or session.connection.is_closed():
@@ -243,46 +275,47 @@ class Writer:
                 session = Session(await self._connect())
         return session
 
-    async def _group(self, session: Session, group: list[Job]) -> None:
+    async def _group(self, session: Session, group: list[Job]) -> bool:
+        """Commits and answers a group; answers whether something became due."""
         try:
-            results = await self._transaction(session, group)
+            return await self._transaction(session, group)
         except Exception as error:
-            if len(group) == 1 or session.connection.is_closed():
+            if session.connection.is_closed() or (len(group) == 1 and not isinstance(error, _AGAIN)):
                 raise
-            log("ledger.group_rerun", units=len(group), reason=type(error).__name__)
-            for job in group:
-                try:
-                    (result,) = await self._transaction(session, [job])
-                except Exception as alone:
-                    _tell(job[1], alone)
-                else:
-                    _answer(job[1], result)
-            return
-        for (_, future), result in zip(group, results, strict=True):
-            _answer(future, result)
+            if not isinstance(error, HubError):  # a guard that failed is nobody's trouble
+                log("ledger.group_rerun", units=len(group), reason=type(error).__name__)
+        dues = [await self._alone(session, job) for job in group]
+        return any(dues)
 
-    async def _transaction(self, session: Session, group: list[Job]) -> list[Any]:
+    async def _alone(self, session: Session, job: Job) -> bool:
+        for left in reversed(range(ALONE)):
+            try:
+                return await self._transaction(session, [job])
+            except Exception as error:
+                if not left or not isinstance(error, _AGAIN):
+                    _tell(job[1], error)
+                    break
+        return False
+
+    async def _transaction(self, session: Session, group: list[Job]) -> bool:
         """Any error leaves nothing behind; one of COMMIT itself leaves the connection closed and the end unknown."""
         connection = session.connection
         try:
             await connection.execute("BEGIN")
             results, due = await greenlet_spawn(_run_group, Tx(session), group)
-        except BaseException:
-            if not connection.is_closed():
-                try:
-                    await connection.execute("ROLLBACK", timeout=2.0)
-                except Exception:  # else the next group would begin inside what is left of this one
-                    connection.terminate()
+        except BaseException as error:
+            await session.roll_back(error)
             raise
         try:
-            if await connection.execute("COMMIT") != "COMMIT":  # the server rolls back what had failed before
-                raise asyncpg.InFailedSQLTransactionError("a unit went on behind an error")
+            ended = await connection.execute("COMMIT")
         except BaseException:
             connection.terminate()
             raise
-        if due:
-            await self._on_due(session)
-        return list(results)
+        if ended != "COMMIT":  # the server rolls back what had failed, and calls it no error
+            raise RuntimeError("a unit of work went on after a statement that failed; nothing was stored")
+        for (_, future), result in zip(group, results, strict=True):
+            _answer(future, result)
+        return due
 
 
 def _run_group(tx: Tx, group: list[Job]) -> tuple[list[Any], bool]:
@@ -296,25 +329,35 @@ def _answer(future: asyncio.Future[Any], result: Any) -> None:
 
 
 def _tell(future: asyncio.Future[Any], error: Exception) -> None:
-    if future.done():
-        return
-    if isinstance(error, StopIteration):  # a future refuses it
-        error = RuntimeError("a unit of work ended in StopIteration")
-    future.set_exception(storage_trouble(error) or error)
+    if not future.done():
+        future.set_exception(told(error))
 
 
-def storage_trouble(error: Exception) -> Busy | None:
-    """Trouble of the storage is ``Busy``: the caller may try again, and no SQL or value reaches its answer.
+def told(error: Exception) -> Exception:
+    """What a caller hears: no SQL, and no value of a row.
 
-    Wrong SQL, wrong values and broken constraints are not: trying again would not help.
+    Trouble of the storage is ``Busy``: the caller may try again. Wrong SQL, wrong values and broken constraints are
+    not: trying again would not help.
     """
-    if isinstance(
-        error,
-        asyncpg.SyntaxOrAccessError | asyncpg.DataError | asyncpg.IntegrityConstraintViolationError,
-    ):
-        return None
-    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError | TimeoutError | EOFError):
-        busy = Busy(f"the ledger cannot be written now ({getattr(error, 'sqlstate', '') or type(error).__name__})")
-        busy.__cause__ = error
-        return busy
-    return None
+    clean = _without_values(error)
+    state = getattr(error, "sqlstate", None) or ""
+    if state[:2] in _NOT_NOW or isinstance(error, (*_STALE, OSError, TimeoutError, EOFError)):
+        busy = Busy(f"the ledger cannot be written now ({state or type(error).__name__})")
+    elif isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError) and not isinstance(error, ValueError):
+        busy = Busy("the ledger cannot be written now (no connection)")
+    else:
+        return clean
+    busy.__cause__ = clean
+    return busy
+
+
+def _without_values(error: Exception) -> Exception:
+    """The driver's errors repeat what was refused: in a detail, or in the message itself."""
+    if isinstance(error, asyncpg.PostgresError):
+        names_only = (error.sqlstate or "")[:2] in _NAMES_ONLY
+        return type(error)(error.args[0] if names_only else f"SQLSTATE {error.sqlstate}")
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return ValueError("a value does not fit its column")
+    if isinstance(error, StopIteration):  # a future refuses it
+        return RuntimeError("a unit of work ended in StopIteration")
+    return error
