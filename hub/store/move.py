@@ -104,7 +104,7 @@ class _Move:
     async def connected(self) -> AsyncIterator[None]:
         import asyncpg
 
-        from hub.store.postgres.connect import connect, explained, place
+        from hub.store.postgres.connect import connect, place
         from hub.store.postgres.upgrade import upgrade_postgres
 
         self._place = place(self._url)
@@ -118,9 +118,6 @@ class _Move:
         try:
             yield
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-            known = explained(error, self._place)
-            if isinstance(known, ConfigError):
-                raise known from error
             code = getattr(error, "sqlstate", None) or type(error).__name__
             raise MoveFailed(
                 f"{self._place}: đứt giữa chừng ({code}); sổ cái cũ còn nguyên, chạy lại lệnh để đi tiếp"
