@@ -112,3 +112,12 @@ class PluginError(HubError):
 
     code = "plugin_error"
     who_must_act = "developer"
+
+
+class MoveFailed(HubError):
+    """A ledger did not move whole; the old one is as it was, and the move can be started again."""
+
+    code = "move_failed"
+    status = 503
+    who_must_act = "operator"
+    may_retry = True

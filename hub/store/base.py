@@ -238,7 +238,7 @@ class PruneStep:
     table: Literal["dedupe", "receipt", "repair", "run", "content", "event"]
     before: int = 0
     events: Sequence[bytes] = ()
-    limit: int = 200
+    limit: int = 100
 
 
 @dataclass(frozen=True, slots=True)

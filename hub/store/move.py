@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from hub.errors import ConfigError, HubError
+from hub.errors import ConfigError, MoveFailed
 from hub.store.lock import ProcessLock
 from hub.store.migrate import Owner, upgrade_sqlite
 
@@ -30,12 +30,6 @@ DAYS = 3660
 
 #: Called with the table, and the rows done so far and in all.
 Progress = Callable[[str, str, int, int], None]
-
-
-class MoveFailed(HubError):
-    """The move did not end; the source is as it was, and the move can be started again."""
-
-    code = "move_failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hub.errors import AlreadyRunning, ConfigError
+from hub.errors import AlreadyRunning, ConfigError, MoveFailed
 from hub.model import State
 from hub.store import migrate, move
 from hub.store.base import Store
@@ -149,7 +149,7 @@ async def test_a_server_that_goes_away_is_no_end(
             cut = True
             postgres_server.execute(KILL, database=postgres_dsn.rpartition("/")[2])
 
-    with pytest.raises(move.MoveFailed, match="goes on"):
+    with pytest.raises(MoveFailed, match="goes on"):
         await moved(source, postgres_dsn, progress=progress)
     await moved(source, postgres_dsn)
     async with opened(postgres_dsn) as store:
@@ -172,7 +172,7 @@ async def test_rows_that_differ_are_found_and_the_source_stays_usable(
                 database=postgres_dsn.rpartition("/")[2],
             )
 
-    with pytest.raises(move.MoveFailed, match="attempt differs from the original"):
+    with pytest.raises(MoveFailed, match="attempt differs from the original"):
         await moved(source, postgres_dsn, progress=spoil)
     store = SqliteStore(source, key_fingerprint=FINGERPRINT, clock=clock)
     await store.open()
