@@ -10,14 +10,15 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import aiohttp
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -76,23 +77,63 @@ class Reply:
 
 
 _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
-#: The attempt of the running task. A TraceConfig could tell the same, at 25 % of the whole request.
-_ATTEMPT: ContextVar[Reply] = ContextVar("attempt")
+#: exchange() keeps one deadline over everything instead; aiohttp's own time-outs cost a timer each.
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=None)
+_HEADERS = {"User-Agent": f"UnionHub/{__version__}", "Accept-Encoding": "identity"}
+#: Addresses one session has at hand; a sink posts to a few.
+_ENDPOINTS = 256
 
 
-class _MarkedRequest(aiohttp.ClientRequest):
-    """Notes the moment before the first byte is written."""
+class _Endpoint(aiohttp.ClientRequest):
+    """Method and address: what the connector is asked for a connection with, and how each request begins."""
 
-    def send(self, conn: Any) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
-        attempt = _ATTEMPT.get()
-        attempt.sent = True
-        attempt.connect_ms = (self.loop.time() - attempt.started) * 1000
-        return super().send(conn)
+    def __init__(self, method: str, url: URL, loop: asyncio.AbstractEventLoop) -> None:
+        if url.scheme not in ("http", "https"):
+            raise aiohttp.NonHttpUrlClientError(url)
+        super().__init__(method, url, headers=_HEADERS, loop=loop)
+        self.headers.popall("Content-Length", None)
+        common = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        self.head = f"{self.method} {self.url.raw_path_qs} HTTP/1.1\r\n{common}"
+        self._key = super().connection_key
+
+    @property
+    def connection_key(self) -> aiohttp.client_reqrep.ConnectionKey:
+        return self._key
+
+
+class Session:
+    """Connections kept for life, in aiohttp's pool; its connector, its parser, and no more of its client.
+
+    A whole ClientSession.request costs three times as much: it makes and copies objects for redirects,
+    cookies, proxies and streamed bodies, none of which the hub wants.
+    """
+
+    def __init__(self, connector: aiohttp.TCPConnector) -> None:
+        self.connector = connector
+        self.loop = asyncio.get_running_loop()
+        self._endpoints: dict[tuple[str, URL], _Endpoint] = {}
+
+    def endpoint(self, method: str, url: URL) -> _Endpoint:
+        found = self._endpoints.get((method, url))
+        if found is None:
+            if len(self._endpoints) >= _ENDPOINTS:
+                self._endpoints.clear()
+            found = self._endpoints[method, url] = _Endpoint(method, url, self.loop)
+        return found
+
+    async def close(self) -> None:
+        await self.connector.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
 
 def open_session(
     *, limit_per_host: int = 100, allowed: Allowed | None = None, ssl_context: ssl.SSLContext | None = None
-) -> aiohttp.ClientSession:
+) -> Session:
     """A session to keep for life; call it inside the running loop and close it when the connection closes.
 
     Args:
@@ -100,21 +141,14 @@ def open_session(
         allowed: asked for every address at connect time, after names and literals alike became numbers,
             and the connection is made to that very address.
     """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
+    return Session(
+        aiohttp.TCPConnector(
             limit=0,
             limit_per_host=limit_per_host,
             keepalive_timeout=KEEPALIVE_S,
             ssl=ssl_context or True,
             socket_factory=_guarded(allowed) if allowed else None,
-        ),
-        request_class=_MarkedRequest,
-        headers={"User-Agent": f"UnionHub/{__version__}", "Accept-Encoding": "identity"},
-        # aiohttp's own time-outs cost a fifth of the rate; exchange() keeps the deadline instead.
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
+        )
     )
 
 
@@ -137,7 +171,7 @@ def permitted(allowed: Allowed | None, address: str) -> bool:
 
 
 async def exchange(
-    session: aiohttp.ClientSession,
+    session: Session,
     method: str,
     url: URL,
     *,
@@ -147,40 +181,75 @@ async def exchange(
 ) -> Reply:
     """One request and its answer, everything within ``deadline_s``; partner failures are in the reply.
 
-    Raises nothing for what a partner or network does; cancellation from outside passes through. PUT, GET
-    and DELETE may be sent twice within the attempt when a kept connection turns out closed.
+    Raises nothing for what a partner or network does; cancellation from outside passes through. Nothing is
+    sent twice within an attempt.
+
+    Args:
+        headers: beside Host, Accept, Accept-Encoding, User-Agent and Content-Length, which are set here.
+
+    Raises:
+        ValueError: a header would end its line.
     """
-    loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
+    head = _lines(headers, data)
+    loop = session.loop
     reply = Reply(loop.time())
-    _ATTEMPT.set(reply)
     cancelled_before = task.cancelling()
     timer = loop.call_later(deadline_s, _expire, reply, task)
-    response: aiohttp.ClientResponse | None = None
+    connection: Connection | None = None
     try:
-        response = await session.request(method, url, headers=headers, data=data, allow_redirects=False)
+        endpoint = session.endpoint(method, url)
+        connection = await _connect(session, endpoint)
+        protocol, transport = connection.protocol, connection.transport
+        assert protocol is not None and transport is not None
+        protocol.set_response_params(skip_payload=method == "HEAD", read_until_eof=True, auto_decompress=False)
+        reply.sent = True
+        reply.connect_ms = (loop.time() - reply.started) * 1000
+        transport.write((endpoint.head + head).encode() + (data or b""))
+        message, content = await protocol.read()
+        while 100 <= message.code < 200 and message.code != 101:
+            message, content = await protocol.read()
         reply.first_byte_ms = (loop.time() - reply.started) * 1000
-        reply.status = response.status
-        reply.headers = response.headers
-        content = response.content
-        # Most answers came whole with their head: no await, and the connection is already back in the pool.
-        reply.answer = content.read_nowait() if content.is_eof() else await _read(response)
+        reply.status = message.code
+        reply.headers = message.headers
+        # Most answers came whole with their head: no await.
+        reply.answer = content.read_nowait() if content.is_eof() else await _read(content)
+        # An answer may overtake its request: what is not written yet must not precede the next one.
+        if not transport.get_write_buffer_size():
+            connection.release()  # into the pool, or closed unless the answer was read to its end
     except asyncio.CancelledError:
         if not reply.expired or task.uncancel() > cancelled_before:
             raise
         reply.failure = "too_slow" if reply.status else "timeout" if reply.sent else "connect_timeout"
-    except (aiohttp.ClientError, OSError, UnicodeError) as error:
+    except (aiohttp.ClientError, HttpProcessingError, OSError, UnicodeError) as error:
         reply.failure = _failure(error)
     finally:
         timer.cancel()
-        # Closes the connection unless the answer was read to its end.
-        if response is not None and not response.closed:
-            response.close()
+        if connection is not None and connection.protocol is not None:
+            connection.close()
     if len(reply.answer) > ANSWER_BYTES:
         reply.answer = reply.answer[:ANSWER_BYTES]
     reply.total_ms = (loop.time() - reply.started) * 1000
     return reply
+
+
+def _lines(headers: Mapping[str, str], data: bytes | None) -> str:
+    """The request's own header lines and the empty one after them."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
+        raise ValueError("a header may not hold a line end")
+    return f"{lines}\r\n" if data is None else f"{lines}Content-Length: {len(data)}\r\n\r\n"
+
+
+async def _connect(session: Session, endpoint: _Endpoint) -> Connection:
+    """A connection, kept or new, on which nothing has been said that nobody asked for."""
+    while True:
+        connection = await session.connector.connect(endpoint, [], _NO_TIMEOUT)
+        if not len(connection.protocol or ()):
+            return connection
+        # A second answer to the request before: it would be taken for the answer to this one.
+        connection.close()
 
 
 def _expire(reply: Reply, task: asyncio.Task[Any]) -> None:
@@ -188,10 +257,10 @@ def _expire(reply: Reply, task: asyncio.Task[Any]) -> None:
     task.cancel()
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(content: aiohttp.StreamReader) -> bytes:
     answer = b""
     while len(answer) <= ANSWER_BYTES:
-        chunk = await response.content.readany()
+        chunk = await content.readany()
         if not chunk:
             break
         answer += chunk
@@ -207,7 +276,7 @@ def _failure(error: Exception) -> Failure:
         return "blocked_address" if isinstance(error.os_error, BlockedAddress) else "connect"
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
         return "url"
-    if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
+    if isinstance(error, HttpProcessingError | aiohttp.ClientPayloadError):
         return "bad_answer"
     return "disconnected"
 

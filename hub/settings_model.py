@@ -73,7 +73,7 @@ class WorkerSettings(Section):
         ),
     )
     claim_batch: int = Field(
-        default=200, ge=1, le=10_000, title="Số lượt gửi nhận mỗi lần", description="Deliveries claimed in one step."
+        default=500, ge=1, le=10_000, title="Số lượt gửi nhận mỗi lần", description="Deliveries claimed in one step."
     )
     attempt_deadline_s: Seconds = Field(
         default=20,
@@ -215,10 +215,10 @@ class RetentionSettings(Section):
             " so long. What is still owed to somebody stays until it has settled."
         ),
     )
-    content_days: Days | None = Field(
-        default=None,
+    content_days: Days = Field(
+        default=400,
         title="Số ngày giữ nội dung",
-        description="Contents of events are kept so long, at most history_days; by default as long as history.",
+        description="Contents of events are kept so long, never longer than history_days.",
     )
     event_types: dict[str, Days] = Field(
         default_factory=dict,
@@ -231,7 +231,8 @@ class RetentionSettings(Section):
 
     @model_validator(mode="after")
     def _content_goes_before_its_event(self) -> RetentionSettings:
-        if max(self.content_days or 1, *self.event_types.values(), 1) > self.history_days:
+        given = [self.content_days] if "content_days" in self.model_fields_set else []
+        if any(days > self.history_days for days in (*given, *self.event_types.values())):
             raise ValueError(
                 "content_days và event_types không được dài hơn history_days"
                 " / content_days and event_types must not be longer than history_days"

@@ -24,8 +24,15 @@ from hub.store.base import AttemptRow, ClaimRequest, Job, Settlement, Store
 POLL_S = 1.0
 #: A commit waits this long for company, unless so many wait already: each costs a disk flush.
 SETTLE_WITHIN_S, SETTLE_AT = 0.02, 100
-#: How often running tries are held against their limits.
+#: How often running tries are held against their limits, and lanes learn their speed.
 WATCH_EVERY_S = 0.25
+#: Part of what a lane worked off meanwhile that it may hold beside the tries in flight: a claim costs two disk
+#: flushes of waiting, in which a fast partner would take many times the tries in flight.
+AHEAD = 0.5
+#: How late a send instant may be used where other nodes have the next ones; beside it, the spacing itself.
+LATE_US = 25_000
+#: After trouble with the ledger, how long claims are looked for whose answers were lost, and how often.
+UNSURE_S, UNSURE_EVERY_S = 60.0, 1.0
 #: Settlements that may wait for their commit before lanes stop claiming.
 UNSETTLED = 2000
 
@@ -42,10 +49,13 @@ class Lane:
     """The tries of one destination."""
 
     __slots__ = (
+        "_ahead",
         "_clock",
         "_closed",
+        "_ended",
         "_free_at",
         "_idle",
+        "_late_us",
         "_on_hungry",
         "_run",
         "_turn",
@@ -62,7 +72,9 @@ class Lane:
         clock: Clock,
         run: Callable[[Job, Lane], Awaitable[None]],
         on_hungry: Callable[[], None] = lambda: None,
+        shared: bool = False,
     ) -> None:
+        """``shared``: whether other processes send to the same destination."""
         self.spec = spec
         self.jobs: deque[Job] = deque()
         self.running = 0
@@ -70,16 +82,24 @@ class Lane:
         self._clock = clock
         self._run = run
         self._free_at = 0
+        self._late_us = spec.spacing_us + LATE_US if shared else None
         self._turn = asyncio.Lock()
         self._on_hungry = on_hungry
-        #: Whether half a round is worked off: a claim for every free slot would be a commit each.
+        #: Whether half of what waits is worked off: a claim for every free slot would be a commit each.
         self.hungry = True
+        self._ahead = spec.concurrency
+        self._ended = 0
         self._idle: deque[asyncio.Future[None]] = deque()
         self._closed = False
 
     def room(self) -> int:
-        """Rows it pays to lease now: one round in flight and one behind it."""
-        return 2 * self.spec.concurrency - self.running - len(self.jobs)
+        """Rows it pays to lease now: one round in flight, and one or an eighth of a second's work behind it."""
+        return self.spec.concurrency + self._ahead - self.running - len(self.jobs)
+
+    def learn_speed(self) -> None:
+        """Called every ``WATCH_EVERY_S``; a lane that became slow holds no more than one round behind."""
+        self._ahead = max(self.spec.concurrency, int(self._ended * AHEAD))
+        self._ended = 0
 
     def put(self, job: Job) -> None:
         self.jobs.append(job)
@@ -91,7 +111,7 @@ class Lane:
             task = asyncio.create_task(self._drain())
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
-        self.hungry = self.room() > self.spec.concurrency // 2
+        self.hungry = self.room() > self._ahead // 2
 
     async def _drain(self) -> None:
         """One runner; it lingers without work, since a task for each job costs a tenth of the job."""
@@ -101,6 +121,7 @@ class Lane:
                     job = self.jobs.popleft()
                     self._look()
                     await self._run(job, self)
+                    self._ended += 1
             finally:
                 self.running -= 1
             self._look()
@@ -118,22 +139,29 @@ class Lane:
 
     def _look(self) -> None:
         """Tells once when the lane has become hungry; it stays so until it is given something."""
-        if not self.hungry and self.room() > self.spec.concurrency // 2:
+        if not self.hungry and self.room() > self._ahead // 2:
             self.hungry = True
             self._on_hungry()
 
-    async def pace(self, job: Job) -> None:
+    async def pace(self, job: Job) -> bool:
         """Waits for the given instant, and never closer than the spacing to the start before.
 
-        One after another, so that a loop that stalled does not let out at once all who slept meanwhile.
+        One after another, so that a loop that stalled does not let out at once all who slept meanwhile. A shared
+        pace is kept by everybody's instants: one that was missed is not made up, the next ones are others'.
         """
         async with self._turn:
             now = to_us(self._clock())
+            if self._late_us is not None and now > job.send_at + self._late_us:
+                return False
             # What is claimed is due within a second; a longer wait could only come from a clock set back.
             wait = min(max(job.send_at, self._free_at) - now, 1_000_000 + self.spec.spacing_us)
             if wait > 0:
                 await asyncio.sleep(wait / 1_000_000)
-            self._free_at = max(now + wait, to_us(self._clock())) + self.spec.spacing_us
+            begins = max(now + wait, to_us(self._clock()))
+            if self._late_us is not None and begins > job.send_at + self._late_us:
+                return False
+            self._free_at = begins + self.spec.spacing_us
+            return True
 
 
 class Worker:
@@ -150,9 +178,10 @@ class Worker:
         lease_s: float,
         claim_batch: int,
         may_claim: Callable[[], bool] = lambda: True,
+        term: Callable[[], int] = lambda: 0,
         on_settled: Callable[[], None] = lambda: None,
     ) -> None:
-        """``may_claim``: whether this process certainly counts as alive."""
+        """``may_claim``: whether this process certainly counts as alive, and in which ``term`` of its life."""
         self._store = store
         self._deliverer = deliverer
         self._boot = boot
@@ -160,12 +189,15 @@ class Worker:
         self._lease_us = int(lease_s * 1_000_000)
         self._claim_batch = claim_batch
         self._may_claim = may_claim
+        self._term = term
         self._on_settled = on_settled
         #: Connections whose deliveries are left to other processes.
         self._left_alone: set[str] = set()
-        self._lanes = {name: Lane(spec, clock, self._one, self.wake) for name, spec in lanes.items()}
+        self._lanes = {name: Lane(spec, clock, self._one, self.wake, store.shared) for name, spec in lanes.items()}
         self._wake = asyncio.Event()
         self._to_settle: list[Settlement] = []
+        self._settling: list[Settlement] = []
+        self._unsure_until = self._unsure_at = 0.0
         self._settle_wake = asyncio.Event()
         self._suspects: set[bytes] = set()
         self._stopping = False
@@ -181,6 +213,9 @@ class Worker:
         for name, lane in self._lanes.items():
             if name.partition("/")[0] == connection:
                 self._give_back(lane)
+
+    def _is_left_alone(self, destination: str) -> bool:
+        return destination.partition("/")[0] in self._left_alone
 
     def serve(self, connection: str) -> None:
         self._left_alone.discard(connection)
@@ -233,10 +268,11 @@ class Worker:
         if len(self._to_settle) > UNSETTLED:
             return 0.05
         capacity = {name: lane.room() for name, lane in self._lanes.items() if lane.hungry}
-        for name in [n for n in capacity if self._left_alone and n.partition("/")[0] in self._left_alone]:
+        for name in [n for n in capacity if self._left_alone and self._is_left_alone(n)]:
             del capacity[name]
         if not capacity or not self._may_claim():
             return POLL_S
+        term = self._term()
         now = to_us(self._clock())
         request = ClaimRequest(
             now=now,
@@ -247,24 +283,37 @@ class Worker:
             suspect=not self._suspects,
         )
         try:
+            await self._free_unheard()
             claim = await self._store.claim(request)
-        except Busy:
-            log("worker.blocked", reason="ledger_busy")
-            return POLL_S
         except Exception as error:  # a named edge: a loop that ended here would send nothing and say nothing
-            log("worker.blocked", reason=type(error).__name__)
+            if self._store.shared:
+                self._unsure_until = monotonic() + UNSURE_S
+            log("worker.blocked", reason="ledger_busy" if isinstance(error, Busy) else type(error).__name__)
             return POLL_S
         for job in claim.jobs:
+            job.term = term
             if job.crashes:
                 self._suspects.add(job.id)
             lane = self._lanes.get(job.destination)
-            if lane is None or self._stopping:
+            if lane is None or self._stopping or (self._left_alone and self._is_left_alone(job.destination)):
                 self._settle(self._deliverer.release(job))
             else:
                 lane.put(job)
         if claim.jobs:
             return 0.0
         return min(max((claim.next_at - now) / 1_000_000, 0.02), POLL_S)
+
+    async def _free_unheard(self) -> None:
+        """What a claim leased whose answer never came would stay with this process for as long as it lives."""
+        now = monotonic()
+        if now >= self._unsure_until or now < self._unsure_at:
+            return
+        self._unsure_at = now + UNSURE_EVERY_S
+        known = {job.id for job in self._running.values()}
+        known.update(job.id for lane in self._lanes.values() for job in lane.jobs)
+        known.update(settlement.id for settlement in (*self._to_settle, *self._settling))
+        if freed := await self._store.free_jobs(self._boot, known):
+            log("worker.claim_unheard", deliveries=freed)
 
     async def _wait(self, seconds: float) -> None:
         if seconds <= 0:
@@ -301,6 +350,8 @@ class Worker:
         """Cancels what has run past its limit; the deliverer turns that into an outcome."""
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
+            for lane in self._lanes.values():
+                lane.learn_speed()
             now = monotonic()
             for task, job in list(self._running.items()):
                 if now > job.limit_s and not job.ran_out:
@@ -313,6 +364,7 @@ class Worker:
 
     async def _settle_loop(self) -> None:
         while not (self._ended and not self._to_settle and not len(self._running)):
+            self._settling = []
             if not self._to_settle:
                 self._settle_wake.clear()
                 try:
@@ -324,6 +376,7 @@ class Worker:
             if len(self._to_settle) < SETTLE_AT and not self._stopping:
                 await asyncio.sleep(SETTLE_WITHIN_S)
             batch, self._to_settle = self._to_settle, []
+            self._settling = batch
             try:
                 ok = await self._store.settle(batch, to_us(self._clock()))
             except Busy:  # kept in memory and tried again: the outcome of a try is never dropped

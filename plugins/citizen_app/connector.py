@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-import aiohttp
 import orjson
 from yarl import URL
 
@@ -23,7 +22,7 @@ from hub.contract import (
     UnitOfWork,
     Verified,
 )
-from hub.http import Reply, check_steps, exchange, open_session
+from hub.http import Reply, Session, check_steps, exchange, open_session
 from hub.model import Event
 from hub.signing import parse_secret, verify
 from plugins.citizen_app.client import AppClient, push_body
@@ -41,7 +40,7 @@ class AppTransport:
         self.url = URL(settings.base_url)
         self._limit = settings.concurrency
         #: Opening a connection does no I/O and may have no running loop.
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Session | None = None
 
     async def post(self, path: str, headers: Mapping[str, str], body: bytes, deadline_s: float) -> Reply:
         session = self._session

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-import aiohttp
 from yarl import URL
 
 from hub.contract import (
@@ -17,7 +16,7 @@ from hub.contract import (
     Outcome,
     Shipment,
 )
-from hub.http import check_steps, exchange, open_session, outcome_of
+from hub.http import Session, check_steps, exchange, open_session, outcome_of
 from hub.model import Event
 from hub.signing import parse_secret, sign
 from plugins.partners.schema import CONTENT_TYPE, cloud_event
@@ -39,7 +38,7 @@ class PartnerSink:
         #: Keys that sign as well while the partner changes over.
         self._older = [parse_secret(context.secret(each)) for each in (settings.previous_secret,) if each]
         #: Opened at the first try, since opening a connection does no I/O and may have no running loop.
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Session | None = None
 
     def destinations(self) -> Sequence[DestinationSpec]:
         return [DestinationSpec(concurrency=self._settings.concurrency, rate_per_s=self._settings.rate_per_s)]

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
-import aiohttp
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,7 +21,18 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from hub.contract import CheckStep, Delivered, Exchange, Outcome, Refused, RetryLater, Scope
-from hub.http import ANSWER_BYTES, WEBHOOK_TABLE, Reply, check_steps, exchange, open_session, outcome_of, retry_after
+from hub.http import (
+    ANSWER_BYTES,
+    WEBHOOK_TABLE,
+    Reply,
+    Session,
+    check_steps,
+    exchange,
+    open_session,
+    outcome_of,
+    retry_after,
+)
+from hub.testing import eventually
 
 NOW = datetime(2026, 11, 23, 7, 5, 9, tzinfo=UTC)
 #: Long enough that only a broken deadline reaches it, short enough to wait for.
@@ -95,19 +105,17 @@ async def partner() -> AsyncIterator[Partner]:
 
 
 @pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
+async def session() -> AsyncIterator[Session]:
     session = open_session()
     yield session
     await session.close()
 
 
-async def post(session: aiohttp.ClientSession, url: URL, deadline_s: float = PATIENCE_S, method: str = "POST") -> Reply:
+async def post(session: Session, url: URL, deadline_s: float = PATIENCE_S, method: str = "POST") -> Reply:
     return await exchange(session, method, url, headers={"X-A": "b"}, data=b"body", deadline_s=deadline_s)
 
 
-async def test_an_answer_is_read_whole_and_the_times_are_in_order(
-    partner: Partner, session: aiohttp.ClientSession
-) -> None:
+async def test_an_answer_is_read_whole_and_the_times_are_in_order(partner: Partner, session: Session) -> None:
     reply = await post(session, partner.url)
     assert (reply.status, reply.answer, reply.failure, reply.sent) == (200, b"ok", None, True)
     assert reply.connect_ms is not None
@@ -120,7 +128,7 @@ async def test_an_answer_is_read_whole_and_the_times_are_in_order(
     assert body == b"body"
 
 
-async def test_one_connection_serves_many_requests(partner: Partner, session: aiohttp.ClientSession) -> None:
+async def test_one_connection_serves_many_requests(partner: Partner, session: Session) -> None:
     for _ in range(5):
         assert (await post(session, partner.url)).status == 200
     assert (partner.connections, len(partner.requests)) == (1, 5)
@@ -133,7 +141,7 @@ async def test_connections_to_one_partner_are_limited(partner: Partner) -> None:
     assert partner.connections == 2
 
 
-async def test_a_body_in_pieces_is_put_together(partner: Partner, session: aiohttp.ClientSession) -> None:
+async def test_a_body_in_pieces_is_put_together(partner: Partner, session: Session) -> None:
     partner.script = partner.answer(
         b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n", b"2\r\nde\r\n", b"0\r\n\r\n"
     )
@@ -144,16 +152,14 @@ async def test_a_body_in_pieces_is_put_together(partner: Partner, session: aioht
 
 
 @pytest.mark.parametrize("length", [ANSWER_BYTES - 1, ANSWER_BYTES, ANSWER_BYTES + 1, 4 * ANSWER_BYTES])
-async def test_no_more_than_16_kib_of_an_answer_is_kept(
-    partner: Partner, session: aiohttp.ClientSession, length: int
-) -> None:
+async def test_no_more_than_16_kib_of_an_answer_is_kept(partner: Partner, session: Session, length: int) -> None:
     partner.script = partner.answer(b"HTTP/1.1 500 No\r\nContent-Length: %d\r\n\r\n" % length + b"x" * length)
     reply = await post(session, partner.url)
     assert (reply.status, reply.failure) == (500, None)
     assert len(reply.answer) == min(length, ANSWER_BYTES)
 
 
-async def test_an_endless_answer_is_cut_and_its_status_stands(partner: Partner, session: aiohttp.ClientSession) -> None:
+async def test_an_endless_answer_is_cut_and_its_status_stands(partner: Partner, session: Session) -> None:
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -166,14 +172,14 @@ async def test_an_endless_answer_is_cut_and_its_status_stands(partner: Partner, 
     assert (reply.status, reply.failure, len(reply.answer)) == (200, None, ANSWER_BYTES)
 
 
-async def test_a_redirect_is_an_answer_and_is_not_followed(partner: Partner, session: aiohttp.ClientSession) -> None:
+async def test_a_redirect_is_an_answer_and_is_not_followed(partner: Partner, session: Session) -> None:
     partner.script = partner.answer(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n")
     reply = await post(session, partner.url)
     assert (reply.status, len(partner.requests)) == (302, 1)
     assert outcome_of(reply, NOW) == RetryLater(reason="http_302", exchange=seen(reply))
 
 
-async def test_no_cookie_is_kept(partner: Partner, session: aiohttp.ClientSession) -> None:
+async def test_no_cookie_is_kept(partner: Partner, session: Session) -> None:
     partner.script = partner.answer(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
     # By name: a cookie jar ignores hosts that are addresses anyway.
     url = partner.url.with_host("localhost")
@@ -182,16 +188,77 @@ async def test_no_cookie_is_kept(partner: Partner, session: aiohttp.ClientSessio
     assert b"cookie" not in partner.requests[1][0].lower()
 
 
-async def test_a_compressed_answer_is_not_inflated(partner: Partner, session: aiohttp.ClientSession) -> None:
+async def test_a_compressed_answer_is_not_inflated(partner: Partner, session: Session) -> None:
     partner.script = partner.answer(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc")
     assert (await post(session, partner.url)).answer == b"abc"
 
 
 async def test_no_proxy_is_taken_from_the_environment(
-    partner: Partner, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+    partner: Partner, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert (await post(session, partner.url)).status == 200
+
+
+@pytest.mark.parametrize(
+    "header", [{"X-A": "b\r\nX-B: c"}, {"X-A": "b\n"}, {"X-A": "b\rc"}, {"X-A\r\nX-B": "c"}, {"X-A": "\0"}]
+)
+async def test_no_header_can_begin_another(partner: Partner, session: Session, header: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="line end"):
+        await exchange(session, "POST", partner.url, headers=header, data=b"", deadline_s=PATIENCE_S)
+    assert partner.connections == 0
+
+
+async def test_the_host_is_named_with_its_port_and_the_hub_names_itself(partner: Partner, session: Session) -> None:
+    await post(session, partner.url)
+    head = partner.requests[0][0]
+    assert f"\r\nHost: 127.0.0.1:{partner.url.port}\r\n".encode() in head
+    assert head.count(b"\r\nUser-Agent: UnionHub/") == 1
+    assert head.count(b"\r\nContent-Length: 4\r\n") == 1
+
+
+async def test_a_second_answer_to_one_request_is_not_taken_for_the_next_ones(
+    partner: Partner, session: Session
+) -> None:
+    answered_twice = asyncio.Event()
+
+    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        await answered_twice.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    partner.script = twice
+    assert (await post(session, partner.url)).status == 200
+    (kept,) = next(iter(session.connector._conns.values()))  # aiohttp's pool: what came meanwhile is seen there only
+    answered_twice.set()
+    await eventually(lambda: len(kept[0]))
+    partner.script = partner.answer(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+    assert (await post(session, partner.url)).status == 500
+
+
+async def test_an_interim_answer_is_passed_over(partner: Partner, session: Session) -> None:
+    partner.script = partner.answer(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert (await post(session, partner.url)).status == 200
+
+
+async def test_a_connection_whose_request_was_answered_half_written_is_not_used_again(
+    partner: Partner, session: Session
+) -> None:
+    async def too_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.Event().wait()
+
+    partner.script = too_early
+    large = bytes(32 * 1024 * 1024)
+    reply = await exchange(session, "POST", partner.url, headers={}, data=large, deadline_s=PATIENCE_S)
+    assert (reply.status, reply.failure) == (413, None)
+    partner.script = partner.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert (await post(session, partner.url)).status == 200
+    assert partner.connections == 2
 
 
 # -- failures --------------------------------------------------------------------------------------
@@ -235,7 +302,7 @@ def cut(*pieces: bytes, reset: bool = False) -> Script:
 )
 async def test_what_fails_after_sending_is_named_and_ambiguous(
     partner: Partner,
-    session: aiohttp.ClientSession,
+    session: Session,
     script: Script,
     failure: str,
     status: int | None,
@@ -249,7 +316,7 @@ async def test_what_fails_after_sending_is_named_and_ambiguous(
     assert outcome == RetryLater(reason=failure, ambiguous=True, exchange=seen(reply))
 
 
-async def test_a_session_survives_every_failure(partner: Partner, session: aiohttp.ClientSession) -> None:
+async def test_a_session_survives_every_failure(partner: Partner, session: Session) -> None:
     good = partner.answer(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", keep=False)
     for script in (
         hang(),
@@ -263,7 +330,7 @@ async def test_a_session_survives_every_failure(partner: Partner, session: aioht
         assert (await post(session, partner.url)).answer == b"ok"
 
 
-async def test_a_refused_connection_sent_nothing(session: aiohttp.ClientSession) -> None:
+async def test_a_refused_connection_sent_nothing(session: Session) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         reply = await post(session, URL.build(scheme="http", host="127.0.0.1", port=unused.getsockname()[1]))
@@ -271,7 +338,7 @@ async def test_a_refused_connection_sent_nothing(session: aiohttp.ClientSession)
     assert outcome_of(reply, NOW) == RetryLater(reason="connect", ambiguous=False, exchange=seen(reply))
 
 
-async def test_a_connection_that_is_never_accepted_sent_nothing(session: aiohttp.ClientSession) -> None:
+async def test_a_connection_that_is_never_accepted_sent_nothing(session: Session) -> None:
     with socket.socket() as full:
         # The queue of one is filled by hand; Linux leaves further SYNs without an answer.
         full.bind(("127.0.0.1", 0))
@@ -287,17 +354,17 @@ async def test_a_connection_that_is_never_accepted_sent_nothing(session: aiohttp
 
 
 @pytest.mark.parametrize("host", ["partner.invalid", "a" * 64 + ".invalid"])
-async def test_a_name_that_does_not_exist_is_a_dns_failure(session: aiohttp.ClientSession, host: str) -> None:
+async def test_a_name_that_does_not_exist_is_a_dns_failure(session: Session, host: str) -> None:
     reply = await post(session, URL(f"http://{host}/"))
     assert (reply.failure, reply.sent) == ("dns", False)
 
 
-async def test_a_url_that_is_none_for_http_is_named(session: aiohttp.ClientSession) -> None:
+async def test_a_url_that_is_none_for_http_is_named(session: Session) -> None:
     assert (await post(session, URL("ftp://127.0.0.1/"))).failure == "url"
 
 
 async def test_plain_http_where_tls_was_agreed_is_a_tls_failure_and_sends_nothing(
-    partner: Partner, session: aiohttp.ClientSession
+    partner: Partner, session: Session
 ) -> None:
     async def talks_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -308,9 +375,7 @@ async def test_plain_http_where_tls_was_agreed_is_a_tls_failure_and_sends_nothin
     assert (reply.failure, reply.sent) == ("tls", False)
 
 
-async def test_cancellation_from_outside_passes_through_and_leaves_no_mark(
-    partner: Partner, session: aiohttp.ClientSession
-) -> None:
+async def test_cancellation_from_outside_passes_through_and_leaves_no_mark(partner: Partner, session: Session) -> None:
     arrived = asyncio.Event()
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -326,9 +391,7 @@ async def test_cancellation_from_outside_passes_through_and_leaves_no_mark(
         await task
 
 
-async def test_after_a_deadline_the_task_is_as_uncancelled_as_before(
-    partner: Partner, session: aiohttp.ClientSession
-) -> None:
+async def test_after_a_deadline_the_task_is_as_uncancelled_as_before(partner: Partner, session: Session) -> None:
     partner.script = hang()
     assert (await post(session, partner.url, 0.02)).failure == "timeout"
     task = asyncio.current_task()
