@@ -50,13 +50,13 @@ class Rules:
         """``connections``: those that say how long contents are kept for them."""
         self.history_days = retention.history_days
         self.parked_days = parked_days
-        self._content_days = retention.content_days or retention.history_days
+        self._content_days = min(retention.content_days, retention.history_days)
         self._by_type = retention.event_types
         self._by_connection = connections
         self._router = router
         self._known: dict[tuple[str, str], int] = {}
         #: The least any content is kept.
-        self.shortest = min(self._content_days, *self._by_type.values(), *connections.values(), self.history_days)
+        self.shortest = min([self._content_days, *self._by_type.values(), *connections.values()])
 
     @classmethod
     def of(cls, config: Configuration, router: Router) -> Rules:
@@ -111,10 +111,10 @@ class Pruner:
         self._leads = leads
         self._share = share
 
-    async def run(self) -> None:
-        wait_s = FIRST_S
+    async def run(self, first_s: float = FIRST_S, every_s: float = EVERY_S) -> None:
+        wait_s = first_s
         while True:
-            wait_s = EVERY_S if await self.turn(wait_s) else FIRST_S
+            wait_s = every_s if await self.turn(wait_s) else first_s
 
     async def turn(self, wait_s: float) -> bool:
         """Waits, then makes a pass; False when none was made to its end."""
@@ -219,8 +219,8 @@ class Pruner:
 async def observe(store: Store, now: datetime) -> None:
     """Sets the gauges that are asked for at a scrape."""
     metrics.oldest_snapshot.set(await store.snapshot_age_s())
-    ((oldest,),) = await store.read("SELECT min(id) FROM event")
-    began = now.timestamp() if oldest is None else int.from_bytes(oldest[:6]) / 1000 // DAY_S * DAY_S
+    oldest = await store.read("SELECT id FROM event ORDER BY id LIMIT 1")
+    began = int.from_bytes(oldest[0][0][:6]) / 1000 // DAY_S * DAY_S if oldest else now.timestamp()
     metrics.oldest_day.set(max(now.timestamp() - began, 0.0))
 
 

@@ -9,8 +9,11 @@ from datetime import UTC, date, datetime, timedelta
 import asyncpg
 import pytest
 
-from hub.store.postgres import partitions
-from hub.store.postgres.partitions import TABLES, droppable, ensure, first_key, name_of, prune_default
+from hub.model import State
+from hub.store.postgres import PostgresStore, partitions
+from hub.store.postgres.partitions import TABLES, droppable, ensure, first_key, name_of
+from hub.testing import StandingClock
+from tests.ledger import Desk
 
 pytestmark = pytest.mark.postgres
 
@@ -254,32 +257,35 @@ async def test_a_replay_that_commits_while_the_drop_waits_for_it_keeps_its_day(
     assert await tables_of(connection, DAY) == set(TABLES)
 
 
-async def test_old_rows_of_the_default_partition_go_in_bounded_batches(connection: Connection) -> None:
-    for n in range(5):
-        await put_history(connection, key(us(DAY), n))
-    await put_history(connection, key(us(NEXT)))
-    counts = [await prune_default(connection, us(NEXT), limit=2) for _ in range(4)]
-    assert counts == [8, 8, 4, 0]
-    for table in TABLES:
-        assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 1
-        assert await where(connection, table, key(us(NEXT))) == f"{table}_default"
-
-
-async def test_pruning_the_default_partition_stops_at_the_oldest_thing_in_work(connection: Connection) -> None:
-    for hour in (7, 8, 9):
-        await put_history(connection, key(us(DAY, hour), 3))
-    # Its event has the same millisecond; the bytes behind that say nothing.
-    await put(connection, "queue", key(us(DAY, 8), 5), "pending")
-    assert await prune_default(connection, us(NEXT)) == 4
-    await connection.execute(
-        "INSERT INTO batch (id, event_id, state, audience, created_at) VALUES ('b', $1, 'running', '', 0)",
-        key(us(DAY, 9), 5),
-    )
-    await connection.execute("DELETE FROM queue")
-    assert await prune_default(connection, us(NEXT)) == 4
-    await connection.execute("UPDATE batch SET state = 'done'")
-    assert await prune_default(connection, us(NEXT)) == 4
-    assert await prune_default(connection, us(NEXT)) == 0
+async def test_a_dropped_day_goes_with_all_that_hangs_on_it_and_is_counted(postgres_dsn: str) -> None:
+    """The books still balance: what is gone is counted beside what is kept."""
+    clock = StandingClock()
+    store = PostgresStore(postgres_dsn)
+    await store.open()
+    desk = Desk(store, clock)
+    await desk.configure("a")
+    raw = await asyncpg.connect(postgres_dsn)
+    await ensure(raw, us(DAY), days_ahead=0)
+    for n in range(3):
+        await desk.owe("a", event_id=key(us(DAY, 5 + n), 1))
+    await desk.owe("a", event_id=key(us(NEXT, 5), 1))
+    first, second, third, _ = sorted(await desk.claim(), key=lambda job: job.id)
+    await desk.settle(first, State.DELIVERED)
+    await desk.accept(second, "ref")
+    await desk.settle(third, State.DEAD, "because")
+    await store.drop_days(us(DAY))  # today's, which are made at every start
+    assert (await store.drop_days(us(NEXT)))["event"] == 0 and await tables_of(raw, DAY) == set(TABLES), "one is awaited"
+    await desk.receipt("ref", "delivered")
+    await store.place_events(10)
+    assert await store.drop_days(us(NEXT)) | {"day": 1} == {"receipt": 1, "provider_ref": 1, "day": 1}
+    assert await tables_of(raw, DAY) == set()
+    assert await store.read("SELECT count(*) FROM event") == [(1,)]
+    assert await store.read("SELECT count(*) FROM attempt") == [(0,)]
+    tally = {(d, s): n for d, s, n in await store.read("SELECT destination, state, count FROM tally") if n}
+    assert tally["a", "delivered"] == tally["a", "pruned:delivered"] == 2
+    assert tally["a", "dead"] == tally["a", "pruned:dead"] == 1 and tally["", "pruned:event"] == 3
+    await raw.close()
+    await store.close()
 
 
 def test_the_first_key_of_a_day_is_less_than_every_id_of_it_and_more_than_every_id_before() -> None:

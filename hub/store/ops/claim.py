@@ -9,6 +9,10 @@ from hub.store.base import BreakerPolicy, Claim, ClaimRequest, Job
 from hub.store.ops.settle import NEVER, SECOND
 from hub.store.ops.tx import Tx
 
+#: So much a claim may be behind the one before it: it waited for its turn, or its node's clock is a little slow.
+#: The instants given out meanwhile are not its own; only a clock further behind has been set back.
+BEHIND = 60 * SECOND
+
 _OPEN = (
     " FROM destination d JOIN connection c ON c.name = d.connection WHERE d.paused_by IS NULL AND c.paused_by IS NULL"
 )
@@ -123,6 +127,8 @@ def _suspect(tx: ClaimTx, request: ClaimRequest, result: Claim, left: dict[str, 
             if held is None:
                 continue
             failures, next_send_at, spacing = held
+            if spacing and not _instants(now, next_send_at, spacing):
+                continue
         rows = tx.pick(_PICK_SUSPECT, (name, now))
         left[name] -= len(rows)
         served = _take(tx, request, result, rows, next_send_at, spacing, failures >= breaker.failures)
@@ -132,7 +138,7 @@ def _suspect(tx: ClaimTx, request: ClaimRequest, result: Claim, left: dict[str, 
 
 def _first_instant(now: int, next_send_at: int, spacing: int) -> int:
     """An instant that was missed is not made up; one that only a clock set back can explain is not waited for."""
-    return now if next_send_at > now + SECOND + spacing else max(now, next_send_at)
+    return now if next_send_at > now + SECOND + spacing + BEHIND else max(now, next_send_at)
 
 
 def _instants(now: int, next_send_at: int, spacing: int) -> int:

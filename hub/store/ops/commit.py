@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from hub.contract import Guard
-from hub.errors import Conflict, IdempotencyConflict
+from hub.errors import Busy, Conflict, IdempotencyConflict
 from hub.store.base import BatchRow, BreakerPolicy, CommitReport, DraftRows, QueueRow, ReceiptRow, Unit
-from hub.store.ops.settle import apply_receipt, settle_all
+from hub.store.ops.settle import apply_receipt, lock_order_of, settle_all
 from hub.store.ops.tx import Tx
 
 _EVENT = (
@@ -28,6 +28,7 @@ _KEY_HELD = (
     "SELECT 1 FROM queue WHERE order_key = ? AND destination = ? AND order_key IS NOT NULL"
     " AND state <> 'accepted' LIMIT 1"
 )
+_DELIVERY_OF = "SELECT delivery_id FROM provider_ref WHERE connection = ? AND ref = ?"
 
 
 def commit_unit(tx: Tx, unit: Unit, breaker: BreakerPolicy) -> CommitReport:
@@ -37,6 +38,8 @@ def commit_unit(tx: Tx, unit: Unit, breaker: BreakerPolicy) -> CommitReport:
     report = _drafts(tx, unit.drafts) if unit.drafts else CommitReport(())
     if unit.deliveries:
         enqueue(tx, unit.deliveries)
+    if tx.concurrent and len(unit.receipts) > 1:
+        _lock_receipts(tx, unit.receipts)
     for receipt in unit.receipts:
         take_receipt(tx, receipt)
     settlement = unit.settlement
@@ -68,6 +71,8 @@ def _drafts(tx: Tx, drafts: Sequence[DraftRows]) -> CommitReport:
             kept = tx.execute(
                 "SELECT event_id, content_hash FROM dedupe WHERE source = ? AND key = ?", (source, key)
             ).fetchone()
+            if kept is None:
+                raise Busy("the key was forgotten just now; nothing was stored")
             known = kept[0] != event_id or tx.execute("SELECT 1 FROM event WHERE id = ?", (event_id,)).fetchone()
             if not known:
                 fresh.append(draft)
@@ -125,12 +130,19 @@ def enqueue(tx: Tx, rows: Sequence[QueueRow]) -> None:
         tx.due(destination, at)
 
 
+def _lock_receipts(tx: Tx, receipts: Sequence[ReceiptRow]) -> None:
+    """All that the receipts of one unit will lock, in everybody's order; one alone keeps to it by itself."""
+    tx.lock(*{("ref", r.connection, r.ref) for r in receipts})
+    found = [tx.execute(_DELIVERY_OF, (r.connection, r.ref)).fetchone() for r in receipts]
+    deliveries = {row[0] for row in found if row is not None}
+    tx.lock(*{("delivery", id) for id in deliveries})
+    lock_order_of(tx, deliveries)
+
+
 def take_receipt(tx: Tx, r: ReceiptRow) -> None:
     """Keeps the receipt; parks it where its reference is not known yet."""
     tx.lock(("ref", r.connection, r.ref))
-    known = tx.execute(
-        "SELECT delivery_id FROM provider_ref WHERE connection = ? AND ref = ?", (r.connection, r.ref)
-    ).fetchone()
+    known = tx.execute(_DELIVERY_OF, (r.connection, r.ref)).fetchone()
     delivery_id = known[0] if known else None
     kept = tx.execute(
         "INSERT INTO receipt (id, connection, ref, state, reason, received_at, delivery_id)"

@@ -91,12 +91,13 @@ def sweep(tx: Tx, now: int, unresolved_after_s: float) -> int:
             finish_open(tx, delivery_id, (State.UNKNOWN,), State.DEAD, "unresolved", now)
             continue
         due = now + int(unresolved_after_s * SECOND)
-        tx.execute(
+        moved = tx.execute(
             "UPDATE queue SET state = 'unknown', reason = 'no_receipt', due_at = ? WHERE id = ? AND state = 'accepted'",
             (due, delivery_id),
-        )
-        tx.count(destination, "accepted", -1)
-        tx.count(destination, "unknown", 1)
+        ).rowcount
+        if moved:  # else its receipt came while we waited for it
+            tx.count(destination, "accepted", -1)
+            tx.count(destination, "unknown", 1)
     return len(expired) + len(timed)
 
 
@@ -114,6 +115,8 @@ def configure(tx: Tx, connections: Sequence[ConnectionRow], destinations: Sequen
             (c.name,),
         )
         clear_repair(tx, "connection_file_gone", c.name, now)
+    # All at once and in everybody's order: units that make something due wait for these rows too.
+    tx.execute('SELECT id FROM destination ORDER BY id /*pg: COLLATE "C" FOR UPDATE */').fetchall()
     for d in destinations:
         tx.execute(
             "INSERT INTO destination (id, connection, spacing_us) VALUES (?, ?, ?)"
@@ -135,7 +138,6 @@ def configure(tx: Tx, connections: Sequence[ConnectionRow], destinations: Sequen
             pause(tx, "destination", name, "file", "file_gone", now)
             open_repair(tx, "destination_file_gone", name, "its configuration is gone", now)
     # Not held, not paused, but its next due time may date from before a stop: look again.
-    tx.execute("SELECT id FROM destination ORDER BY id /*pg: FOR UPDATE */").fetchall()
     tx.execute(
         "UPDATE destination SET next_due_at = coalesce((SELECT min(due_at) FROM queue q WHERE q.destination ="
         " destination.id AND q.state = 'pending'), ?)",

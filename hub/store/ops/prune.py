@@ -40,12 +40,8 @@ _ENDED = {
     for table, (key, ended, index) in _ENDED_AT.items()
 }
 
-#: The newest envelope stays: PostgreSQL counts feed positions on from it. One without a position is not yet in the
-#: feed.
-_ENVELOPES = (
-    "SELECT id, batch_id, position < (SELECT max(position) FROM event) FROM event WHERE id IN ({})"
-    " /*pg: FOR UPDATE SKIP LOCKED */"
-)
+#: One without a feed position has not been shown to the readers of the feed yet.
+_ENVELOPES = "SELECT id, batch_id FROM event WHERE id IN ({}) AND position IS NOT NULL /*pg: FOR UPDATE SKIP LOCKED */"
 _OWED_IN_RANGE = "SELECT 1 FROM queue WHERE id >= ? AND id <= ? LIMIT 1"
 _OWED = "SELECT 1 FROM queue WHERE id >= ? AND id <= ? AND event_id = ? LIMIT 1"
 _FANNING_OUT = "SELECT 1 FROM batch WHERE id = ? AND state IN ('freezing', 'running')"
@@ -76,10 +72,10 @@ def prune(tx: Tx, step: PruneStep) -> Pruned:
 class _Event:
     """An envelope that is locked until COMMIT, with the range its deliveries' ids are in."""
 
-    __slots__ = ("batch_id", "first", "id", "is_newest", "last")
+    __slots__ = ("batch_id", "first", "id", "last")
 
-    def __init__(self, id: bytes, batch_id: bytes | None, may_go: int | None) -> None:
-        self.id, self.batch_id, self.is_newest = id, batch_id, not may_go
+    def __init__(self, id: bytes, batch_id: bytes | None) -> None:
+        self.id, self.batch_id = id, batch_id
         self.first, self.last = delivery_range(id)
 
 
@@ -112,9 +108,7 @@ def _events(tx: Tx, ids: Sequence[bytes], limit: int) -> Pruned:
     of it can be sent again) and its envelope last (whoever sees a delivery sees its event).
     """
     rows: Counter[str] = Counter()
-    settled = _owing_nothing(tx, ids[:EVENTS])
-    free = [event for event in settled if not event.is_newest]
-    newest = [event.id for event in settled if event.is_newest]
+    free = _owing_nothing(tx, ids[:EVENTS])
     left = [event.id for event in free]
     begun: list[_Event] = []
     done: list[_Event] = []
@@ -138,7 +132,7 @@ def _events(tx: Tx, ids: Sequence[bytes], limit: int) -> Pruned:
             left.remove(event.id)
         if room <= 0:
             break
-    rows["content"] = _delete(tx, "content", "event_id", [*newest, *(event.id for event in begun)])
+    rows["content"] = _delete(tx, "content", "event_id", [event.id for event in begun])
     if deliveries:
         _forget_deliveries(tx, deliveries, rows)
     _forget_batches(tx, [event.batch_id for event in done if event.batch_id is not None], rows)
@@ -148,15 +142,22 @@ def _events(tx: Tx, ids: Sequence[bytes], limit: int) -> Pruned:
 
 
 def _forget_deliveries(tx: Tx, ids: Sequence[bytes], rows: Counter[str]) -> None:
+    marks, values = _among(ids)
+    if tx.concurrent:
+        refs = tx.execute(f"SELECT connection, ref FROM provider_ref WHERE delivery_id IN ({marks})", values).fetchall()
+        _lock_refs(tx, refs)
     rows["receipt"] += tx.many(_RECEIPTS, [(id,) for id in ids], "b", "))")
     rows["provider_ref"] += _delete(tx, "provider_ref", "delivery_id", ids)
     rows["attempt"] += _delete(tx, "attempt", "delivery_id", ids)
-    marks, values = _among(ids)
-    # The state they had in the end: a late receipt may have come between.
     gone = tx.execute(f"DELETE FROM delivery WHERE id IN ({marks}) RETURNING destination, state", values).fetchall()
     for (destination, state), count in Counter((row[0], row[1]) for row in gone).items():
         tx.count(destination, PRUNED + state, count)
     rows["delivery"] += len(gone)
+
+
+def _lock_refs(tx: Tx, refs: Sequence[Sequence[str]]) -> None:
+    """A receipt that is being matched right now is seen and goes too, and changes no delivery that is gone."""
+    tx.lock(*{("ref", ref[0], ref[1]) for ref in refs})
 
 
 def _forget_batches(tx: Tx, ids: Sequence[bytes], rows: Counter[str]) -> None:
@@ -183,7 +184,7 @@ def forget_beside(tx: Tx, first: bytes, behind: bytes, limit: int) -> Counter[st
     """Before a day of events, contents, deliveries and attempts is dropped: what hangs on it in other tables.
 
     To be called until it answers nothing; ``first`` and ``behind`` bound the day's ids. Afterwards no receipt can
-    change a delivery of that day, so ``count_day`` stays true.
+    change a delivery of that day, so what ``COUNT_DAY`` answers stays true.
     """
     rows: Counter[str] = Counter()
     refs = tx.execute(
@@ -191,6 +192,7 @@ def forget_beside(tx: Tx, first: bytes, behind: bytes, limit: int) -> Counter[st
         (first, behind, limit),
     ).fetchall()
     if refs:
+        _lock_refs(tx, refs)
         pairs = [(row[0], row[1]) for row in refs]
         rows["receipt"] = tx.many("DELETE FROM receipt WHERE (connection, ref) IN (", pairs, "ss", ")")
         rows["provider_ref"] = tx.many("DELETE FROM provider_ref WHERE (connection, ref) IN (", pairs, "ss", ")")
@@ -203,14 +205,11 @@ def forget_beside(tx: Tx, first: bytes, behind: bytes, limit: int) -> Counter[st
     return +rows
 
 
-def count_day(tx: Tx, first: bytes, behind: bytes) -> Counter[tuple[str, str]]:
-    """What ``tally`` has to say of a day that is dropped; to be written in the transaction that drops it."""
-    rows = tx.execute(
-        "SELECT destination, state, count(*) FROM delivery WHERE id >= ?1 AND id < ?2 GROUP BY destination, state"
-        " UNION ALL SELECT '', 'event', count(*) FROM event WHERE id >= ?1 AND id < ?2",
-        (first, behind),
-    ).fetchall()
-    return +Counter({(row[0], PRUNED + row[1]): row[2] for row in rows})
+#: What ``tally`` has to say of a day of ids [?1, ?2) that is dropped: to be written in the transaction that drops it.
+COUNT_DAY = (
+    f"SELECT destination, '{PRUNED}' || state, count(*) FROM delivery WHERE id >= ?1 AND id < ?2"
+    f" GROUP BY destination, state UNION ALL SELECT '', '{PRUNED}event', count(*) FROM event WHERE id >= ?1 AND id < ?2"
+)
 
 
 # -- what would go, counted ------------------------------------------------------------------------
@@ -220,16 +219,15 @@ ENDED_TO_GO = {table: f"SELECT count(*) FROM {table} WHERE {ended}" for table, (
 _OWED_EVENTS = (
     "SELECT event_id FROM queue WHERE id < ? UNION SELECT event_id FROM batch WHERE state IN ('freezing', 'running')"
 )
-_TO_GO = f"id < ? AND position < (SELECT max(position) FROM event) AND id NOT IN ({_OWED_EVENTS})"
+_TO_GO = f"id < ? AND position IS NOT NULL AND id NOT IN ({_OWED_EVENTS})"
 _OF_EVENTS = f"event_id IN (SELECT id FROM event WHERE {_TO_GO})"
-_CONTENT_TO_GO = f"event_id < ? AND event_id NOT IN ({_OWED_EVENTS})"
 _OF_DELIVERIES = f"delivery_id IN (SELECT id FROM delivery WHERE {_OF_EVENTS})"
 #: Events below an id (given twice) with all that hangs on them.
 EVENTS_TO_GO = {
     table: f"SELECT count(*) FROM {source} WHERE {condition}"
     for table, source, condition in (
         ("event", "event", _TO_GO),
-        ("content", "content", _CONTENT_TO_GO),
+        ("content", "content", _OF_EVENTS),
         ("delivery", "delivery", _OF_EVENTS),
         ("attempt", "attempt", _OF_DELIVERIES),
         ("provider_ref", "provider_ref", _OF_DELIVERIES),

@@ -30,6 +30,8 @@ _ALL_TO_HISTORY = (
 #: The joined order is forced: the few settled rows look the queue up, never the other way round.
 _OF_LEASED = (
     ") s CROSS JOIN queue q WHERE q.id = s.column1 AND q.lease_no = s.column2 AND q.state IN ('leased', 'sending')"
+    # What is copied is deleted next: nobody may take it over in between.
+    " /*pg: FOR UPDATE OF q */"
 )
 _OURS = " AND lease_no = ? AND state IN ('leased', 'sending')"
 _BACK = (
@@ -102,7 +104,7 @@ def settle_one(tx: Tx, s: Settlement, at: int) -> bool:
     spent = int(s.spends_try)
     if s.state in _FINAL and not _holds(s):
         moved = tx.execute(
-            _TO_HISTORY + " AND state IN ('leased', 'sending')",
+            _TO_HISTORY + " AND state IN ('leased', 'sending') /*pg: FOR UPDATE */",
             (s.state, s.reason, spent, s.body_sha256, at, s.id, s.lease_no),
         ).rowcount
         if not moved:
@@ -311,6 +313,8 @@ def _revive(tx: Tx, delivery_id: bytes, now: int) -> None:
 
 def lock_order_of(tx: Tx, deliveries: Iterable[bytes]) -> None:
     """Locks the ordering keys of queued deliveries: before their rows, as whoever settles does."""
+    if not tx.concurrent:
+        return
     keys = set()
     for delivery_id in deliveries:
         row = tx.execute("SELECT destination, order_key FROM queue WHERE id = ?", (delivery_id,)).fetchone()

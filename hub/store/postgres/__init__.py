@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -28,11 +31,16 @@ from hub.store.ledger import Ledger
 from hub.store.lock import ProcessLock
 from hub.store.ops import nodes as node_ops
 from hub.store.ops import operate as operate_ops
+from hub.store.ops import prune as prune_ops
 from hub.store.ops.claim import ClaimTx
+from hub.store.postgres import partitions
+from hub.store.postgres.connect import connect
 from hub.store.postgres.upgrade import upgrade_postgres
 from hub.store.postgres.writer import RECONNECT_S, Session, Writer, told, translated
 
 READERS = 3
+#: Rows beside a day that go in one transaction.
+PRUNED_AT_ONCE = 500
 CHANNEL = "unionhub"
 _NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 #: A hint to other nodes this often at most: a NOTIFY makes commits queue up behind one lock.
@@ -102,6 +110,9 @@ class PostgresStore(Ledger):
             self._writer.start()
             self._life.start()
             await self.submit(self._check_identity)
+            connection = await self._connect()
+            await self._make_days(connection)
+            await connection.close()
         except BaseException:
             await self.close()
             raise
@@ -160,6 +171,29 @@ class PostgresStore(Ledger):
                 return [tuple(row) for row in await self._readers.fetch(sql, *parameters)]
         except Exception as error:
             raise told(error) from None
+
+    # -- history -----------------------------------------------------------------------------------
+
+    async def drop_days(self, before: int) -> Mapping[str, int]:
+        """Whole days whose every delivery has settled; makes the coming days' partitions on the way."""
+        connection = await connect(self.url, settings=SETTINGS, command_timeout=COMMAND_TIMEOUT_S)
+        rows: Counter[str] = Counter()
+        try:
+            await self._make_days(connection)
+            for day in await partitions.droppable(connection, before):
+                first, behind = (partitions.first_key(day + timedelta(n)) for n in (0, 1))
+                while gone := await self.submit(partial(_forget_beside, first, behind)):
+                    rows.update(gone)
+                if await partitions.drop(connection, day):
+                    rows["day"] += 1
+        finally:
+            await connection.close()
+        return rows
+
+    async def _make_days(self, connection: asyncpg.Connection[Any]) -> None:
+        made = await partitions.ensure(connection, await self.now())
+        for name, reason in made.left.items():
+            log("history.day_not_made", partition=name, reason=reason)
 
     # -- other processes ---------------------------------------------------------------------------
 
@@ -220,6 +254,10 @@ class PostgresStore(Ledger):
             await lost.wait()
         finally:
             connection.terminate()
+
+
+def _forget_beside(first: bytes, behind: bytes, tx: ClaimTx) -> Counter[str]:
+    return prune_ops.forget_beside(tx, first, behind, PRUNED_AT_ONCE)
 
 
 async def _integers(connection: asyncpg.Connection[Any]) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 
 import asyncpg
 
+from hub.store.ops.prune import COUNT_DAY
+from hub.store.postgres.writer import translated
+
 #: Each with the key that its days are ranges of; an event's parts go before it.
 TABLES = {"attempt": "delivery_id", "delivery": "id", "content": "event_id", "event": "id"}
 #: Longer than a unit of the hub, shorter than PostgreSQL's look for deadlocks: we give way, never a unit.
@@ -27,6 +30,12 @@ _NOT_NOW = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InsufficientResourcesError,
     asyncpg.DuplicateTableError,
+)
+
+
+_COUNT = translated(
+    f"INSERT INTO tally (destination, state, count) SELECT * FROM ({COUNT_DAY}) gone WHERE true"
+    " ON CONFLICT (destination, state) DO UPDATE SET count = tally.count + excluded.count"
 )
 
 
@@ -142,7 +151,10 @@ async def _in_work(connection: asyncpg.Connection[Any], day: date) -> bool:
 
 
 async def drop(connection: asyncpg.Connection[Any], day: date) -> bool:
-    """Drops the day's history; False when something of it came back to life or is being read: ask again later."""
+    """Drops the day's history and counts what went.
+
+    False when something of it came back to life or is being read: ask again later.
+    """
     there = (await days(connection)).get(day, set())
     gone = [table for table in TABLES if table in there]
     if not gone:
@@ -155,31 +167,8 @@ async def drop(connection: asyncpg.Connection[Any], day: date) -> bool:
             await connection.execute(f"LOCK TABLE {parents} IN ACCESS EXCLUSIVE MODE")
             if await _in_work(connection, day):
                 return False
+            await connection.execute(_COUNT, first_key(day), first_key(day + timedelta(1)))
             await connection.execute("DROP TABLE " + ", ".join(name_of(table, day) for table in gone))
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.UndefinedTableError):
         return False
     return True
-
-
-async def prune_default(connection: asyncpg.Connection[Any], before_us: int, limit: int = 1000) -> int:
-    """Deletes at most ``limit`` rows of each default partition that are older than the instant.
-
-    What is not older than the oldest thing in work stays. Answers how many went; 0 when there is no more.
-    """
-    before = (before_us // 1000).to_bytes(6, "big")
-    oldest = await connection.fetchval(
-        "SELECT least((SELECT id FROM queue ORDER BY id LIMIT 1), (SELECT event_id FROM batch"
-        " WHERE state IN ('freezing', 'running') ORDER BY event_id LIMIT 1))"
-    )
-    # A delivery and its event share the millisecond and nothing behind it.
-    bound = before if oldest is None else min(before, oldest[:6])
-    count = 0
-    for table, key in TABLES.items():
-        status = await connection.execute(
-            f"DELETE FROM {table}_default WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table}_default"
-            f" WHERE {key} < $1 ORDER BY {key} LIMIT $2))",
-            bound,
-            limit,
-        )
-        count += int(status.rpartition(" ")[2])
-    return count

@@ -39,8 +39,14 @@ ROLLBACK_S = 2.0
 ALONE = 3
 #: What a session prepared fits the tables no more, or is gone.
 _STALE = (asyncpg.InvalidCachedStatementError, asyncpg.InvalidSQLStatementNameError, asyncpg.OutdatedSchemaCacheError)
+
+
+class Entangled(Exception):
+    """A unit needs a lock that others have, while its group holds some of its own: waiting could be for ever."""
+
+
 #: Nobody's fault: the same unit run again may well succeed.
-_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, *_STALE)
+_AGAIN = (Entangled, asyncpg.DeadlockDetectedError, asyncpg.SerializationError, *_STALE)
 #: Classes of SQLSTATEs that say "not now"; the others (wrong SQL, wrong values, broken constraints) would come again.
 _NOT_NOW = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58", "F0", "XX"})
 #: Classes whose messages name tables, columns and constraints, and no values.
@@ -49,13 +55,14 @@ _NAMES_ONLY = frozenset({"23", "42", "54"})
 _TYPES = {"i": "bigint", "s": "text", "b": "bytea"}
 _TALLY = "INSERT INTO tally (destination, state, count)"
 _TALLY_ADD = " ON CONFLICT (destination, state) DO UPDATE SET count = tally.count + excluded.count"
-#: In the order of their names, as everybody takes them.
+#: In the order of their names (by bytes, whatever the database's language), as everybody takes them.
 _DUE = (
     "WITH held AS (SELECT d.id, v.at FROM destination d JOIN unnest($1::text[], $2::bigint[]) AS v(id, at) ON v.id ="
-    " d.id ORDER BY d.id FOR UPDATE OF d) UPDATE destination SET next_due_at = least(next_due_at, held.at)"
+    ' d.id ORDER BY d.id COLLATE "C" FOR UPDATE OF d) UPDATE destination SET next_due_at = least(next_due_at, held.at)'
     " FROM held WHERE destination.id = held.id"
 )
 _LOCK = "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k"
+_TRY_LOCK = "SELECT bool_and(pg_try_advisory_xact_lock(k)) FROM unnest($1::bigint[]) AS k"
 _PICK = f"SELECT {', '.join(claim.COLUMNS)} FROM {claim.FROM} WHERE "
 #: Locks are taken in this order, whoever takes them.
 _LOCK_ORDER = ("configure", "positions", "run", "ref", "delivery", "order")
@@ -128,12 +135,15 @@ class Session:
 class Tx:
     """``hub.store.ops.tx.Tx`` on a session, inside a greenlet."""
 
-    __slots__ = ("_due", "_session", "tally")
+    __slots__ = ("_alone", "_due", "_session", "_used", "tally")
     violation: type[Exception] = asyncpg.IntegrityConstraintViolationError
     concurrent = True
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, alone: bool = True) -> None:
+        """``alone``: one unit is all there is in the transaction."""
         self._session = session
+        self._alone = alone
+        self._used = False
         self._due: dict[str, int] = {}
         self.tally: dict[tuple[str, str], int] = {}
 
@@ -141,6 +151,7 @@ class Tx:
         return self._run(translated(sql), parameters)
 
     def _run(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        self._used = True
         rows: Rows = await_only(self._session.run(sql, parameters))
         return rows
 
@@ -180,9 +191,15 @@ class Tx:
         self._due[destination] = min(at, self._due.get(destination, at))
 
     def lock(self, *keys: tuple[str | bytes | None, ...]) -> None:
-        if keys:
-            numbers = sorted((_LOCK_ORDER.index(str(key[0])), _number(key)) for key in keys)
+        """One unit takes its locks in the order all do; those of a group come as they come, and never wait."""
+        if not keys:
+            return
+        numbers = sorted((_LOCK_ORDER.index(str(key[0])), _number(key)) for key in keys)
+        may_wait = self._alone or not self._used
+        if may_wait:
             self._run(_LOCK, ([number for _, number in numbers],))
+        elif not self._run(_TRY_LOCK, ([number for _, number in numbers],)).fetchone()[0]:
+            raise Entangled
 
     def fold(self) -> bool:
         """Writes the counters and due times down; answers whether something became due."""
@@ -282,7 +299,7 @@ class Writer:
         except Exception as error:
             if session.connection.is_closed() or (len(group) == 1 and not isinstance(error, _AGAIN)):
                 raise
-            if not isinstance(error, HubError):  # a guard that failed is nobody's trouble
+            if not isinstance(error, HubError | Entangled):  # a guard that failed is nobody's trouble
                 log("ledger.group_rerun", units=len(group), reason=type(error).__name__)
         dues = [await self._alone(session, job) for job in group]
         return any(dues)
@@ -302,7 +319,7 @@ class Writer:
         connection = session.connection
         try:
             await connection.execute("BEGIN")
-            results, due = await greenlet_spawn(_run_group, Tx(session), group)
+            results, due = await greenlet_spawn(_run_group, Tx(session, alone=len(group) == 1), group)
         except BaseException as error:
             await session.roll_back(error)
             raise

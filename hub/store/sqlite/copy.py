@@ -1,8 +1,8 @@
 """Copies of an SQLite ledger: out of one that is being written, and back into place, on hold.
 
 Out: ``VACUUM INTO`` on a connection of its own, from one snapshot. The writer goes on meanwhile; the WAL cannot be
-reused before the end, so it grows by what is written in these seconds (3 to 7 s for 0.6 GB) and no longer:
-packing and sealing, which take ten times as long, read the copy. The backup API in steps begins anew at each
+reused before the end, so it grows by what is written in these seconds (3 to 11 s for 0.6 GB) and no longer:
+packing and sealing, which take three times as long, read the copy. The backup API in steps begins anew at each
 commit of another connection, so beside a busy hub it never ends; at one go it takes half the time, but copies
 free pages with it, where erased keys and pruned rows may still stand.
 """
