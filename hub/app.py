@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from hub import metrics
+from hub.backups import back_up
 from hub.clock import Clock, ServerClock, system_clock
 from hub.commit import Committer
 from hub.contract import (
@@ -34,12 +35,13 @@ from hub.log import know, log
 from hub.model import new_id, to_us
 from hub.nodes import Nodes
 from hub.plugins import Registry
+from hub.retention import Pruner, Rules
 from hub.retry import Policy
 from hub.routing import Router, projection
 from hub.schedule import Scheduler
 from hub.secret_files import resolve_secret
 from hub.security.keys import HubKey, KeyRing
-from hub.settings import Configuration
+from hub.settings import Configuration, parse_schedule
 from hub.sql import Statement
 from hub.store.base import BreakerPolicy, ConnectionRow, DestinationRow, RunRow
 from hub.store.choose import is_empty, make_store
@@ -191,7 +193,7 @@ class HubApp:
             ),
             clock=self.clock,
             deadline_s=settings.worker.attempt_deadline_s,
-            still_ours=self.nodes.good,
+            still_ours=self.nodes.still_ours,
         )
         self.worker = Worker(
             self.store,
@@ -202,6 +204,7 @@ class HubApp:
             lease_s=settings.worker.lease_s,
             claim_batch=settings.worker.claim_batch,
             may_claim=self.nodes.good,
+            term=lambda: self.nodes.term,
             on_settled=lambda: self.on_change(),
         )
 
@@ -221,12 +224,16 @@ class HubApp:
                 self.scheduler.add(name, config.schedule)
             if connection.run is not None:
                 self._spawn(self._keep_running(name, connection), f"run:{name}")
+        if self.config.hub.backup.schedule:
+            self.scheduler.add("ledger", parse_schedule(self.config.hub.backup.schedule), "backup")
         await self.nodes.join()
         self._spawn(self.nodes.run(), "nodes")
         self._spawn(self.worker.run(), "worker")
         self._spawn(self._runs(), "runs")
         self._spawn(self._sweeps(), "sweeps")
-        await self.scheduler.start()
+        pruner = Pruner(self.store, Rules.of(self.config, self.router), self.clock, leads=self.nodes.leads)
+        self._spawn(pruner.run(), "retention")
+        self.scheduler.start()
         log("hub.started", connections=len(self.connections), held=await self.store.held())
 
     async def stop(self) -> None:
@@ -295,14 +302,25 @@ class HubApp:
         return due
 
     async def _runs(self) -> None:
-        under_way: set[asyncio.Task[None]] = set()
+        under_way: dict[asyncio.Task[None], bytes] = {}
+        term, unsure = self.nodes.term, False
         try:
             while True:
                 self._run_wake.clear()
                 run = None
+                if not self.nodes.still_ours(term):  # others go on with what this process had before
+                    for task in under_way:
+                        task.cancel()
+                    under_way.clear()
+                    term, unsure = self.nodes.term, True
                 try:
+                    if unsure and self.nodes.good():
+                        await self.store.free_runs(self.boot, set(under_way.values()))
+                        unsure = False
                     if len(under_way) < RUNS and self.nodes.good() and await self.store.held() is None:
+                        unsure = True  # until the answer is here
                         run = await self.store.claim_run(self.boot, to_us(self.clock()))
+                        unsure = False
                 except Exception as error:  # a named edge: asked again in a second
                     log("worker.blocked", reason=type(error).__name__)
                 if run is None:
@@ -311,8 +329,8 @@ class HubApp:
                             await self._run_wake.wait()
                     continue
                 task = asyncio.create_task(self._run(run))
-                under_way.add(task)
-                task.add_done_callback(under_way.discard)
+                under_way[task] = run.id
+                task.add_done_callback(lambda done: under_way.pop(done, None))
         finally:
             for task in under_way:
                 task.cancel()
@@ -323,6 +341,8 @@ class HubApp:
         try:
             if run.kind == "fan_out":
                 items = await FanOut(self.committer, self.store, self.directory, self.clock).run(run)
+            elif run.kind == "backup":
+                items = await back_up(self.config, self.store, self.clock)
             else:
                 source = self.connections[run.object].source
                 assert source is not None
@@ -330,16 +350,16 @@ class HubApp:
         except Exception as error:  # a named edge: the run fails, its cursor stays, the next slot tries again
             state, reason = "failed", error.code if isinstance(error, HubError) else type(error).__name__
         self._changed(items > 0)
-        await self._finish(run, state, reason)
+        if not await self._finish(run, state, reason):
+            state, reason = "left", "run_lost"
         metrics.runs.labels(run.kind, state).inc()
         log("run.finished", kind=run.kind, object=run.object, state=state, reason=reason, items=items)
 
-    async def _finish(self, run: RunRow, state: str, reason: str) -> None:
+    async def _finish(self, run: RunRow, state: str, reason: str) -> bool:
         """Until it is written: a run left open would keep its connection from ever running again."""
         while True:
             try:
-                await self.store.finish_run(run.id, state, reason, to_us(self.clock()))
-                return
+                return await self.store.finish_run(run, state, reason, to_us(self.clock()))
             except Busy:
                 log("worker.blocked", reason="ledger_busy")
                 await asyncio.sleep(SWEEP_EVERY_S)
@@ -375,28 +395,19 @@ class HubApp:
         """Only so many nodes at once keep the connection up; the others leave its deliveries to them."""
         assert self.worker is not None
         self.worker.leave_alone(name)
-        running: asyncio.Task[None] | None = None
-        is_lost = False
-
-        def lost() -> None:
-            nonlocal is_lost
-            is_lost = True
-            if running is not None:
-                running.cancel()
-
-        session = await self.nodes.session(name, sessions, lost)
+        lost = asyncio.Event()
+        session = await self.nodes.session(name, sessions, lost.set)
         self.worker.serve(name)
+        running, losing = asyncio.ensure_future(run()), asyncio.create_task(lost.wait())
         try:
-            running = asyncio.ensure_future(run())
-            await running
-        except asyncio.CancelledError:
-            if not is_lost:  # the hub stops
-                raise
+            await asyncio.wait((running, losing), return_when=asyncio.FIRST_COMPLETED)
+            if running.done() and not running.cancelled():
+                running.result()
         finally:
-            if running is not None:
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
             self.worker.leave_alone(name)
+            for task in (running, losing):
+                task.cancel()
+            await asyncio.gather(running, losing, return_exceptions=True)
             await self.nodes.end_session(session)
 
     # -- building ----------------------------------------------------------------------------------
@@ -480,7 +491,7 @@ class HubApp:
 
     def _took_the_lead(self) -> None:
         if self.scheduler is not None:
-            self._spawn(self.scheduler.make_up(), "make-up")
+            self.scheduler.look()
 
     def _changed(self, more_due: bool) -> None:
         if self.worker is not None and more_due:

@@ -35,7 +35,7 @@ ENDING = ".backup"
 _SCHEDULED = "unionhub-auto-"
 _STILL_TO_SEND = "SELECT count(*) FROM queue WHERE state IN ('waiting', 'pending', 'leased')"
 #: A repair that could not be written down is tried again so much later.
-_AGAIN_S = 5.0
+_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +114,20 @@ def take(
                 created_at=now.isoformat(timespec="seconds"),
             )
             summary = seal(file, header, blocks, key, watched)
-        Archive.open(partial).verify(key, step)
+        _read_back(partial, key, step)
         keep(partial, path)
         return Taken(path, header, summary, path.stat().st_size, monotonic() - started)
+
+
+def _read_back(partial: Path, key: BackupKey, step: Step) -> None:
+    try:
+        Archive.open(partial).verify(key, step)
+    except InputError:
+        raise HubError(
+            f"bản sao lưu vừa viết vào {partial.parent} đọc lại không đúng nên đã bị bỏ: xem lại ổ đĩa ấy, rồi sao lưu"
+            f" sang chỗ khác / what was just written to {partial.parent} cannot be read back and was not kept: look at"
+            " that disk and back up to another place"
+        ) from None
 
 
 def _folder(config: Configuration) -> Path:
@@ -229,7 +240,7 @@ async def back_up(config: Configuration, store: Store, clock: Clock) -> int:
         taken, removed = await asyncio.shield(thread)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait([thread])
+        await asyncio.gather(thread, return_exceptions=True)
         raise
     except (HubError, OSError, sqlite3.Error) as error:
         reason = error.code if isinstance(error, HubError) else type(error).__name__

@@ -89,8 +89,26 @@ def check(folder: Path) -> None:
         f"Cấu hình đúng: {len(config.connections)} kết nối, {len(config.subscriptions)} đăng ký nhận"
         f" / configuration is valid: {len(config.connections)} connections, {len(config.subscriptions)} subscriptions"
     )
+    click.echo(_database(config))
     if problems:
         raise SystemExit(1)
+
+
+def _database(config: Configuration) -> str:
+    """Which database a start would use; a PostgreSQL server is asked, since an address alone says little."""
+    if not config.is_postgres:
+        return f"Cơ sở dữ liệu: tệp {config.database} / database: the file {config.database}"
+    from hub.store.look import look
+    from hub.store.migrate import CORE, Owner
+
+    owners = [CORE, *(Owner(s.owner, s.versions) for s in registry().schemas.values())]
+    found = asyncio.run(look(config.hub.database_url, owners))
+    vi, en = {
+        "none": ("còn trống, bảng được tạo khi chạy lần đầu", "empty, its tables are made at the first start"),
+        "older": ("bảng cũ hơn, được nâng cấp khi chạy", "its tables are older, they are upgraded at the next start"),
+        "current": ("sẵn sàng", "ready"),
+    }[found.tables]
+    return f"Cơ sở dữ liệu: PostgreSQL {found.place}, {vi} / database: PostgreSQL {found.place}, {en}"
 
 
 @app.command()
@@ -134,11 +152,16 @@ def simulators(folder: Path) -> None:
 @click.option("--seed", type=int, default=1, show_default=True, help="Hạt giống dữ liệu mẫu / seed of the sample data")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="Thư mục chạy / working folder")
 @click.option("--port", type=int, default=8080, show_default=True, help="Cổng trang vận hành / console port")
-def demo(once: bool, seed: int, folder: Path | None, port: int) -> None:
+@click.option(
+    "--database-url", default="", metavar="URL",
+    help="Cơ sở dữ liệu PostgreSQL trống, thay cho tệp; mật khẩu để trong PGPASSFILE"
+    " / an empty PostgreSQL database instead of a file; its password in PGPASSFILE",
+)  # fmt: skip
+def demo(once: bool, seed: int, folder: Path | None, port: int, database_url: str) -> None:
     """Chạy công việc chính với dữ liệu mẫu / run the main job with sample data."""
     from hub.demo import run_demo
 
-    raise SystemExit(run_demo(once=once, seed=seed, folder=folder, port=port))
+    raise SystemExit(run_demo(once=once, seed=seed, folder=folder, port=port, database_url=database_url))
 
 
 @db.command("upgrade")
@@ -328,6 +351,20 @@ def main() -> None:
         _fail(f"không mở được cơ sở dữ liệu: {error} / cannot open the database: {error}", 1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        known = _of_postgres(error)
+        if known is None:
+            raise
+        _fail(str(known), 2 if is_usage(known) else 1)
+
+
+def _of_postgres(error: Exception) -> HubError | None:
+    """What an operator can do about an error of PostgreSQL's that came this far; None: it is none of the known ones."""
+    if "asyncpg" not in sys.modules:
+        return None
+    from hub.store.postgres.connect import explained
+
+    return explained(error, "PostgreSQL")
 
 
 if __name__ == "__main__":

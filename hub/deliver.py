@@ -72,9 +72,9 @@ class Target:
 
 
 class Pacer(Protocol):
-    """Waits for this try's instant on a paced destination."""
+    """Waits for this try's instant on a paced destination; False when it has passed."""
 
-    async def __call__(self, job: Job) -> None: ...
+    async def __call__(self, job: Job) -> bool: ...
 
 
 class Deliverer:
@@ -93,10 +93,10 @@ class Deliverer:
         policy: Policy,
         clock: Clock,
         deadline_s: float,
-        still_ours: Callable[[], bool] = lambda: True,
+        still_ours: Callable[[int], bool] = lambda term: True,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        """``still_ours``: whether this process' claims certainly are; asked directly before the first byte."""
+        """``still_ours``: whether what was claimed in a term certainly is; asked directly before the first byte."""
         self._hub = hub
         self._store = store
         self._committer = committer
@@ -225,7 +225,8 @@ class Deliverer:
         if isinstance(admission, Hold):
             return self._put_back(job, admission.reason, to_us(admission.until))
         if job.send_at:
-            await pace(job)
+            if not await pace(job):
+                return self._put_back(job, "instant_missed", self._now())
             started = self._now()
             if job.expires_at is not None and job.expires_at <= started:
                 return self._end(job, State.DEAD, "expired")
@@ -235,7 +236,7 @@ class Deliverer:
             if refusal is not None:
                 return refusal
             started = self._now()
-        if not self._still_ours():
+        if not self._still_ours(job.term):
             return self._put_back(job, "lease_lost", self._now())
         outcome = await self._try(job, sink, shipment)
         try:
@@ -291,6 +292,7 @@ class Deliverer:
                 await self._committer.commit(answer, settlement=settlement)
             except Conflict as conflict:
                 if conflict.otherwise == "late":
+                    log("delivery.late", delivery=job.id.hex(), destination=job.destination)
                     return None
                 continue
             return None

@@ -157,6 +157,46 @@ LOG_EVENTS: dict[str, LogEvent] = {
         LogEvent(
             "connection.broke", "A connection's own task ended and is restarted.", ("connection", "error"), "warning"
         ),
+        LogEvent(
+            "worker.claim_unheard",
+            "The answer to a claim was lost; what it had leased is free again.",
+            ("deliveries",),
+            "warning",
+        ),
+        # several nodes on one ledger
+        LogEvent(
+            "node.joined",
+            "This process counts as alive; a term above 1: it had not, and what it held may be another's.",
+            ("node", "boot", "term"),
+        ),
+        LogEvent("node.leads", "This process schedules, sweeps and places events from now on.", ("node",)),
+        LogEvent("node.lost", "A process gave no sign of life for a lease.", ("node", "boot", "silent_s"), "warning"),
+        LogEvent("node.took_over", "What lost processes had leased is free again.", ("node", "deliveries"), "warning"),
+        LogEvent(
+            "node.beat_failed",
+            "A sign of life could not be written; written once until one succeeds.",
+            ("node", "error"),
+            "warning",
+        ),
+        LogEvent("node.clock_set", "The database server's clock was set by so much.", ("by_s",), "warning"),
+        LogEvent(
+            "node.clock_off",
+            "This machine's clock is off the database server's: log lines and ids carry its time.",
+            ("node", "off_s"),
+            "warning",
+        ),
+        LogEvent(
+            "ledger.group_rerun",
+            "A group of units failed and was rolled back; each was run again alone.",
+            ("units", "reason"),
+            "warning",
+        ),
+        LogEvent(
+            "ledger.hints_lost",
+            "Other nodes' hints do not arrive; what is due is found by looking.",
+            ("error",),
+            "warning",
+        ),
     )
 }
 

@@ -62,7 +62,9 @@ deliveries = Gauge(
 )
 runs = Counter("unionhub_runs", "Runs by kind and result", ["kind", "result"], registry=registry)
 pruned = Counter("unionhub_pruned_rows", "Rows of history that were kept long enough", ["table"], registry=registry)
-oldest_day = Gauge("unionhub_history_oldest_seconds", "Age of the oldest day of history that is kept", registry=registry)
+oldest_day = Gauge(
+    "unionhub_history_oldest_seconds", "Age of the oldest day of history that is kept", registry=registry
+)
 oldest_snapshot = Gauge(
     "unionhub_snapshot_age_seconds",
     "Age of the oldest open snapshot: meanwhile nothing that was deleted gives its place back",

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from hub.clock import Clock, ServerClock, steady, system_clock
 from hub.log import log
-from hub.model import from_us, to_us
+from hub.model import to_us
 from hub.store.base import Store
 
 LEADER = "leader"
@@ -47,6 +47,7 @@ class Nodes:
         self._name = name
         self._clock = clock
         self._lease_s = lease_s
+        self._lease_us = int(lease_s * 1_000_000)
         self._trust_s = lease_s * TRUST
         self._every_s = min(lease_s / BEATS, BEAT_S)
         self._on_freed = on_freed
@@ -85,14 +86,14 @@ class Nodes:
             if abs(set_by_s) > self._every_s:
                 log("node.clock_set", by_s=round(set_by_s, 3))
                 self._be_patient(asked)
-            off_s = (system_clock() - from_us(server_us)).total_seconds()
-            if not self.term and abs(off_s) > CLOCK_OFF_S:
-                log("node.clock_off", node=self._name, off_s=round(off_s, 3))
         return asked, server_us
 
     async def join(self) -> None:
         """The first sign of life; raises what the store raises."""
         await self._beat()
+        off_s = (system_clock() - self._clock()).total_seconds()
+        if isinstance(self._clock, ServerClock) and abs(off_s) > CLOCK_OFF_S:
+            log("node.clock_off", node=self._name, off_s=round(off_s, 3))
 
     async def leave(self) -> None:
         """Gives back what this process holds; what it cannot say ends with its lease."""
@@ -127,8 +128,10 @@ class Nodes:
         if not self._store.shared:
             return self._every_s
         asked, now = await self.set_clock()
-        until = now + int(self._lease_s * 1_000_000)
+        until = now + self._lease_us
         next_end = await self._store.beat(self._boot, self._name, now, until)
+        if steady() >= asked + self._trust_s:  # answered too late to say anything about now
+            return 0.0
         if not self.good():
             self.term += 1
             self._be_patient(asked)
@@ -149,6 +152,15 @@ class Nodes:
         self._beaten = asyncio.Event()
         # Whatever of somebody else's ends next is noticed then.
         return min(self._every_s, max((next_end - now) / 1_000_000, 0.01))
+
+    async def _watch(self) -> None:
+        """Beside the beats: one that hangs renews nothing."""
+        while True:
+            await asyncio.sleep(min(WATCH_S, self._every_s))
+            for session, (until, on_lost) in list(self._sessions.items()):
+                if steady() >= until:
+                    del self._sessions[session]
+                    on_lost()
 
     def _be_patient(self, now_s: float) -> None:
         self._judges_from = now_s + self._lease_s - self._trust_s
@@ -208,15 +220,18 @@ class Nodes:
     async def session(self, connection: str, of: int, on_lost: Callable[[], None]) -> str:
         """Waits for one of a connection's sessions; ``on_lost`` is called once when it is no longer ours."""
         while True:
-            beaten = self._beaten
-            with suppress(Exception):  # the next beat says what is wrong; after it we ask again
-                if (name := await self._free_session(connection, of)) is not None:
-                    self._sessions[name] = (steady(), on_lost)
+            beaten, asked, now = self._beaten, steady(), to_us(self._clock())
+            for name in (f"session:{connection}:{number}" for number in range(of)):
+                if name not in self._sessions and self.good() and await self._take_session(name, now):
+                    self._sessions[name] = (asked + self._trust_s, on_lost)
                     return name
             await beaten.wait()
 
-    async def _free_session(self, connection: str, of: int) -> str | None:
-        ...
+    async def _take_session(self, name: str, now: int) -> bool:
+        try:
+            return await self._store.hold_lease(name, self._boot, self._judged(now), now + self._lease_us)
+        except Exception:  # a named edge: the next beat says what is wrong, and after it we ask again
+            return False
 
     async def end_session(self, name: str) -> None:
         """Lets another process have it."""

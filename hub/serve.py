@@ -14,6 +14,7 @@ from hub import control
 from hub.app import HubApp
 from hub.errors import ConfigError
 from hub.log import log
+from hub.notify import READY, STOPPING, keep_watchdog, notify
 from hub.plugins import Registry
 from hub.settings import Configuration
 from hub.web import server
@@ -30,6 +31,7 @@ async def serve_forever(
     hub = HubApp(config, registry)
     await hub.open()
     runners: list[web.AppRunner] = []
+    watchdog: asyncio.Task[None] | None = None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -43,15 +45,20 @@ async def serve_forever(
         url = await _listen(runner, http.host, http.port)
         runners.append(await control.serve(hub))
         await hub.start()
+        watchdog = asyncio.create_task(keep_watchdog(), name="watchdog")
+        notify(READY)
         log("hub.listening", url=url)
         _say(url, token)
         if on_ready is not None:
             on_ready(hub, url)
         await stop.wait()
     finally:
+        notify(STOPPING)
         # Together, since each may wait a moment for what is still arriving.
         await asyncio.gather(*(each.cleanup() for each in runners), return_exceptions=True)
         await hub.stop()
+        if watchdog is not None:
+            watchdog.cancel()
 
 
 def _token(hub: HubApp, *, needed: bool) -> str:

@@ -120,13 +120,17 @@ async def events(
     before: int | None = None,
     who: Principal = OPERATOR,
 ) -> list[Json]:
-    """The newest events first (older than the feed position ``before``); with ``after``, those behind it in order."""
+    """The newest events first (older than the feed position ``before``); with ``after``, those behind it in order.
+
+    Among the newest may be some without a feed position yet: no reader of the feed has seen them.
+    """
     if after is not None:
         rows = await store.read(f"{_EVENTS} WHERE position > ? ORDER BY position LIMIT ?", (after, limit))
+    elif before is not None:
+        rows = await store.read(f"{_EVENTS} WHERE position < ? ORDER BY position DESC LIMIT ?", (before, limit))
     else:
-        rows = await store.read(
-            f"{_EVENTS} WHERE position < ? ORDER BY position DESC LIMIT ?", (LAST if before is None else before, limit)
-        )
+        # PostgreSQL's way with NULL in descending order, and only there a position may be missing.
+        rows = await store.read(f"{_EVENTS} ORDER BY position DESC, id DESC LIMIT ?", (limit,))
     return [_event(row) for row in rows]
 
 

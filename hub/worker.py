@@ -29,8 +29,9 @@ WATCH_EVERY_S = 0.25
 #: Part of what a lane worked off meanwhile that it may hold beside the tries in flight: a claim costs two disk
 #: flushes of waiting, in which a fast partner would take many times the tries in flight.
 AHEAD = 0.5
-#: How late a send instant may be used where other nodes have the next ones; beside it, the spacing itself.
-LATE_US = 25_000
+#: How late a send instant may be used where other nodes have the next ones, beside half its spacing: so much, and
+#: the room that the spacing leaves, keep any second within one more than was agreed.
+LATE_US = 20_000
 #: After trouble with the ledger, how long claims are looked for whose answers were lost, and how often.
 UNSURE_S, UNSURE_EVERY_S = 60.0, 1.0
 #: Settlements that may wait for their commit before lanes stop claiming.
@@ -82,7 +83,7 @@ class Lane:
         self._clock = clock
         self._run = run
         self._free_at = 0
-        self._late_us = spec.spacing_us + LATE_US if shared else None
+        self._late_us = spec.spacing_us // 2 + LATE_US if shared else None
         self._turn = asyncio.Lock()
         self._on_hungry = on_hungry
         #: Whether half of what waits is worked off: a claim for every free slot would be a commit each.

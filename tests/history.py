@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from sqlalchemy import text
 from hub.model import from_us
 from hub.retry import SECOND
 from hub.sql import query
-from hub.store.base import PruneStep, Store, Unit
+from hub.store.base import Pruned, PruneStep, Store, Unit
 from tests.ledger import Desk
 
 DAY = 86_400 * SECOND
@@ -75,17 +75,25 @@ async def numbers(store: Store, *tables: str) -> dict[str, int]:
     return {table: await number(store, table) for table in tables}
 
 
-async def prune(
-    store: Store, table: Literal["event", "content"], ids: Sequence[bytes], limit: int = 200
-) -> Counter[str]:
+async def steps(
+    store: Store, table: Literal["event", "content"], ids: Sequence[bytes], limit: int = 100
+) -> AsyncIterator[Pruned]:
     """Step after step, until nothing of these events is left to be done."""
     while await store.place_events(1000):
         pass
-    rows, left = Counter[str](), ids
-    while left:
-        step = await store.prune(PruneStep(table=table, events=left, limit=limit))
+    while ids:
+        step = await store.prune(PruneStep(table=table, events=ids, limit=limit))
+        ids = step.left
+        yield step
+
+
+async def prune(
+    store: Store, table: Literal["event", "content"], ids: Sequence[bytes], limit: int = 100
+) -> Counter[str]:
+    """All the steps; answers the rows that went."""
+    rows = Counter[str]()
+    async for step in steps(store, table, ids, limit):
         rows.update(step.rows)
-        left = step.left
     return +rows
 
 

@@ -6,7 +6,6 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
 
 from hub.demo.stage import Books
 
@@ -18,33 +17,45 @@ _SECRET_LENGTH = 6
 
 
 def readable(books: Books) -> list[str]:
-    """One fault per file and kind of value; the values themselves are not repeated."""
+    """One fault per file or table and kind of value; the values themselves are not repeated."""
     told = json.loads((books.folder / "list.json").read_text())
     planted: dict[str, str] = told["canaries"]
     phones = {m["phone"][-9:] for m in told["members"] if m["phone"]}
     numbers = {m["citizen_number"] for m in told["members"] if m["citizen_number"]}
     secrets = list(_secrets(books))
     faults = []
-    for path in _texts(books):
-        text = unicodedata.normalize("NFC", path.read_text(errors="replace"))
+    for name, text in _texts(books):
+        text = unicodedata.normalize("NFC", text)
         found = {kind for kind, pattern in _patterns(planted).items() if pattern.search(text)}
         found |= {"phone" for match in _PHONE.finditer(text) if match[1] in phones}
         found |= {"citizen_number" for match in _CITIZEN.finditer(text) if match[0] in numbers}
         found |= {"secret" for secret in secrets if secret in text}
-        faults += [f"{path.name}: a {kind} is readable" for kind in sorted(found)]
-    for path in sorted(books.config.database.parent.glob(books.config.database.name + "*")):
-        raw = path.read_bytes()
+        faults += [f"{name}: a {kind} is readable" for kind in sorted(found)]
+    for name, raw in _raw(books):
         faults += [
-            f"{path.name}: the planted {kind} is readable"
+            f"{name}: the planted {kind} is readable"
             for kind, value in sorted(planted.items())
             if value.removeprefix("+84").encode() in raw
         ]
     return faults
 
 
-def _texts(books: Books) -> list[Path]:
-    """Logs of both sides; pages, metrics and problem documents as they were seen."""
-    return [books.hub_log, *books.logs.values(), *sorted(books.seen.glob("*"))]
+def _texts(books: Books) -> Iterator[tuple[str, str]]:
+    """Logs of both sides; pages, metrics and problem documents as they were seen; what a table says in clear."""
+    for path in (books.hub_log, *books.logs.values(), *sorted(books.seen.glob("*"))):
+        yield path.name, path.read_text(errors="replace")
+    if books.database_url:
+        for table, rows in books.ledger.tables():
+            yield f"table {table}", "\n".join(str(v) for row in rows for v in row if not isinstance(v, bytes))
+
+
+def _raw(books: Books) -> Iterator[tuple[str, bytes]]:
+    """The database's files, or the sealed and hashed columns of every table."""
+    for path in sorted(books.config.database.parent.glob(books.config.database.name + "*")):
+        yield path.name, path.read_bytes()
+    if books.database_url:
+        for table, rows in books.ledger.tables():
+            yield f"table {table}", b"\n".join(v for row in rows for v in row if isinstance(v, bytes))
 
 
 def _patterns(planted: dict[str, str]) -> dict[str, re.Pattern[str]]:

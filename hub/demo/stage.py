@@ -1,4 +1,4 @@
-"""What the story needs around it: a folder, free ports, simulators, a hub process, a look into its file."""
+"""What the story needs around it: a folder, free ports, simulators, a hub process, a look into its database."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import secrets
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hub.demo.outside import Outside
 from hub.plugins import Registry, load_plugins
 from hub.settings import Configuration, load, write_simulator_secrets
 from hub.settings_model import PREFIX
@@ -29,6 +28,8 @@ from hub.simulators import RunningSimulator, start_all
 SOURCE = Path(__file__).resolve().parents[2] / "config" / "demo"
 #: The simulators' ports in ``config/demo``; each run takes free ones.
 FIXED_PORTS = ("18081", "18082", "12775", "18084")
+#: On PostgreSQL what a killed hub held is its own until its lease has ended: nobody wants to watch that for long.
+QUICK_TAKE_OVER = {"WORKER__LEASE_S": "6", "WORKER__ATTEMPT_DEADLINE_S": "5"}
 
 
 class DemoFailed(Exception):
@@ -48,15 +49,19 @@ def free_port(wanted: int = 0) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What remains of a run: its configuration, the ledger's file, the partners' logs and the key of their hashes."""
+    """What remains of a run: its configuration, the ledger, the partners' logs and the key of their hashes.
+
+    ``database_url``: "" is the SQLite file in the folder.
+    """
 
     folder: Path
     config: Configuration
     registry: Registry
     key: bytes
+    database_url: str = ""
 
     @classmethod
-    def new(cls, folder: Path) -> Books:
+    def new(cls, folder: Path, database_url: str = "") -> Books:
         """Copies the demo's configuration to ``folder``, on free ports and with a fresh key."""
         shutil.copytree(SOURCE, folder / "config")
         ports = {fixed: str(free_port()) for fixed in FIXED_PORTS}
@@ -65,15 +70,18 @@ class Books:
         write_simulator_secrets(folder / "config")
         (folder / "simulators").mkdir()
         (folder / "simulators" / "key").write_text(secrets.token_hex(16))
-        return cls.open(folder)
+        return cls.open(folder, database_url)
 
     @classmethod
-    def open(cls, folder: Path) -> Books:
+    def open(cls, folder: Path, database_url: str = "") -> Books:
         known = load_plugins()
         if known.broken:
             raise DemoFailed("; ".join(f"{b.name}: {b.why}" for b in known.broken))
-        config = load(folder / "config", {}, known.connector_types, known.event_types, known.handlers)
-        return cls(folder, config, known, bytes.fromhex((folder / "simulators" / "key").read_text()))
+        config = load(
+            folder / "config", environ_of(database_url), known.connector_types, known.event_types, known.handlers
+        )
+        key = bytes.fromhex((folder / "simulators" / "key").read_text())
+        return cls(folder, config, known, key, database_url)
 
     @property
     def logs(self) -> dict[str, Path]:
@@ -89,24 +97,35 @@ class Books:
         """Pages, metrics and problem documents as a visitor saw them."""
         return self.folder / "seen"
 
+    @property
+    def ledger(self) -> Outside:
+        return Outside(self.config.database, self.database_url)
+
     def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Committed rows of the hub's file, read from outside, whether the hub runs or not."""
-        with closing(sqlite3.connect(f"file:{self.config.database}?mode=ro", uri=True, timeout=5)) as db:
-            return db.execute(sql, parameters).fetchall()
+        """Committed rows of the hub's database, read from outside."""
+        return self.ledger.query(sql, *parameters)
+
+
+def environ_of(database_url: str) -> dict[str, str]:
+    """The variables that put the demo's hub on a PostgreSQL database: what an operator changes, and a short lease."""
+    if not database_url:
+        return {}
+    return {PREFIX + name: value for name, value in {"DATABASE_URL": database_url, **QUICK_TAKE_OVER}.items()}
 
 
 class Stage:
     """Everything that runs during one telling; ``close`` ends only what it started."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, database_url: str = "") -> None:
         self.folder = folder
-        self.books = Books.new(folder)
+        self.books = Books.new(folder, database_url)
         self.query = self.books.query
         self.port = free_port(port)
         self.hub: subprocess.Popen[bytes] | None = None
         self.simulators: dict[str, RunningSimulator] = {}
         # The operator's own settings are for another hub.
-        self._environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        theirs = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        self._environ = theirs | environ_of(database_url)
 
     @property
     def url(self) -> str:

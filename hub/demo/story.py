@@ -18,6 +18,7 @@ from hub import log
 from hub.clock import system_clock
 from hub.demo import summary
 from hub.demo.balance import Balance, balance
+from hub.demo.outside import Outside
 from hub.demo.stage import Books, DemoFailed, Stage
 from hub.demo.summary import vi
 from hub.signing import parse_secret, sign
@@ -173,9 +174,10 @@ class Story:
         self.stage.kill_hub()
         self.killed = in_hand(self.stage.books)
         leased, sending, sms = self.killed.values()
+        there, where = ("cơ sở dữ liệu", "database") if self.stage.books.database_url else ("tệp dữ liệu", "file")
         self._say(
-            f"Trong tệp dữ liệu lúc đó: {leased} lượt đã nhận việc, {sending} lượt đang gửi, {sms} trong số đó là SMS",
-            f"in the file then: {leased} leased, {sending} sending, {sms} of them SMS",
+            f"Trong {there} lúc đó: {leased} lượt đã nhận việc, {sending} lượt đang gửi, {sms} trong số đó là SMS",
+            f"in the {where} then: {leased} leased, {sending} sending, {sms} of them SMS",
         )
         for simulator in self.stage.simulators.values():
             simulator.control(withhold=False)
@@ -203,11 +205,11 @@ class Story:
                      "/events", "/metrics", "/readyz", "/api/v1/deliveries?limit=1000", "/api/v1/events?limit=1000",
                      "/api/v1/connections", "/api/v1/repairs"):  # fmt: skip
             self._expect(path, self.stage.visit(path), 200)
-        for delivery in self.stage.query(
-            "SELECT hex(id) FROM queue WHERE state = 'unknown' UNION ALL"
-            " SELECT hex(id) FROM (SELECT id FROM delivery WHERE destination = 'sms-demo' ORDER BY id DESC LIMIT 3)"
+        for (delivery,) in self.stage.query(
+            "SELECT id FROM queue WHERE state = 'unknown' UNION ALL"
+            " SELECT id FROM (SELECT id FROM delivery WHERE destination = 'sms-demo' ORDER BY id DESC LIMIT 3) d"
         ):
-            self._expect("delivery", self.stage.visit(f"/deliveries/{delivery[0].lower()}"), 200)
+            self._expect("delivery", self.stage.visit(f"/deliveries/{delivery.hex()}"), 200)
         for path in (
             f"/api/v1/deliveries?destination={phone}",
             f"/api/v1/deliveries/{phone}",
@@ -311,7 +313,7 @@ class Story:
 
 
 def in_hand(books: Books) -> dict[str, int]:
-    """What the file holds after a kill: deliveries leased, sending, and SMS among the latter.
+    """What the ledger holds after a kill: deliveries leased, sending, and SMS among the latter.
 
     Raises ``DemoFailed`` when that is too little for the crash to prove anything.
     """
@@ -327,9 +329,21 @@ def in_hand(books: Books) -> dict[str, int]:
     return {"leased": leased, "sending": sending, "sms": sms}
 
 
-def run_demo(*, once: bool, seed: int, folder: Path | None, port: int) -> int:
-    """Tells the story; exit code 0 only when the ledger balances."""
+def run_demo(*, once: bool, seed: int, folder: Path | None, port: int, database_url: str = "") -> int:
+    """Tells the story; exit code 0 only when the ledger balances.
+
+    Args:
+        database_url: an empty PostgreSQL database instead of a file; what is told stays there.
+
+    Raises: ConfigError when that database cannot be used.
+    """
     console = Console(highlight=False, soft_wrap=True)
+    if database_url and not Outside(Path(), database_url).is_empty():
+        console.print(
+            "cơ sở dữ liệu đã có dữ liệu, không ghi gì vào đó; hãy tạo một cơ sở dữ liệu trống bằng lệnh createdb"
+            " / the database is not empty and nothing was written to it; create an empty one with createdb"
+        )
+        return 2
     scratch = folder or Path(tempfile.mkdtemp(prefix="unionhub-demo-"))
     if scratch.exists() and (not scratch.is_dir() or any(scratch.iterdir())):
         console.print(
@@ -339,7 +353,7 @@ def run_demo(*, once: bool, seed: int, folder: Path | None, port: int) -> int:
     scratch.mkdir(parents=True, exist_ok=True)
     # Whoever stops us stops what we started too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    stage = Stage(scratch, port)
+    stage = Stage(scratch, port, database_url)
     try:
         story = Story(stage, seed, console)
         story.tell(port)

@@ -25,7 +25,7 @@ def vi(number: int) -> str:
 
 
 def show(result: Balance, console: Console, killed: Mapping[str, int]) -> None:
-    """Prints everything; ``killed`` is what the database file held when the hub was killed."""
+    """Prints everything; ``killed`` is what the ledger held when the hub was killed."""
     Console(file=console.file, width=max(console.width, _WIDTH), highlight=False).print(_table(result))
     reached = result.subjects - result.unreachable
     console.print(

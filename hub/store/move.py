@@ -20,23 +20,15 @@ import orjson
 from hub.errors import ConfigError, MoveFailed
 from hub.store.lock import ProcessLock
 from hub.store.migrate import Owner, upgrade_sqlite
+from hub.store.rows import PAGE, Table, tables_of
 
-#: Rows, or bytes of them, in one transaction of the target.
-PAGE, PAGE_BYTES = 2000, 8 << 20
-#: Who works now is no fact, and the only row of ``ledger`` is there already.
-LEFT_OUT = frozenset({"node", "lease", "ledger", "installation"})
+#: Bytes of rows in one transaction of the target.
+PAGE_BYTES = 8 << 20
 #: Days of history that get partitions of their own; older rows go to the default one.
 DAYS = 3660
 
 #: Called with the table, and the rows done so far and in all.
 Progress = Callable[[str, str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    name: str
-    columns: tuple[str, ...]
-    key: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,17 +224,6 @@ class _Move:
                 )
             await self._target.execute("UPDATE ledger SET sequence = $1", position)
             await self._target.execute("DELETE FROM installation WHERE key = 'moving' OR key LIKE 'move:%'")
-
-
-def tables_of(file: sqlite3.Connection, owners: Sequence[Owner]) -> Iterator[Table]:
-    """The tables of a file whose rows move, with their columns and keys."""
-    left_out = LEFT_OUT | {f"{owner.name}_version" for owner in owners}
-    for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall():
-        if name in left_out or name.startswith("sqlite_"):
-            continue
-        info = file.execute(f"PRAGMA table_info({name})").fetchall()
-        key = sorted((pk, column) for _, column, _, _, _, pk in info if pk)
-        yield Table(name, tuple(row[1] for row in info), tuple(column for _, column in key))
 
 
 def _pages(file: sqlite3.Connection, table: Table, after: Sequence[Any] | None) -> Iterator[list[tuple[Any, ...]]]:

@@ -84,7 +84,8 @@ _ONE_DELIVERY: Json = {
     **_DELIVERY,
     "properties": {
         **_DELIVERY["properties"],
-        "event": _EVENT,
+        # Its feed position comes a moment after its commit.
+        "event": {**_EVENT, "properties": {**_EVENT["properties"], "position": _or_null(_COUNT)}},
         "attempts": _list_of(_ATTEMPT),
         "receipts": _list_of(_RECEIPT),
     },

@@ -245,7 +245,8 @@ class Console:
         return self._render(
             request, language, "events.html",
             events=rows[:PAGE], wrong=wrong, is_first=asked.before is None,
-            older=_url("/events", before=rows[PAGE - 1]["position"]) if len(rows) > PAGE else None,
+            # Without a feed position yet, there is nothing to go on from: a moment later there is.
+            older=_url("/events", before=last) if len(rows) > PAGE and (last := rows[PAGE - 1]["position"]) else None,
         )  # fmt: skip
 
     async def deliveries(self, request: web.Request, language: Language) -> web.StreamResponse:

@@ -18,7 +18,7 @@ from aiohttp.web_protocol import _ErrInfo
 from hub import metrics
 from hub.app import HubApp
 from hub.contract import RawRequest
-from hub.errors import HubError, InputError
+from hub.errors import Busy, HubError, InputError
 from hub.log import log
 from hub.retention import observe
 from hub.web import api, console
@@ -273,7 +273,10 @@ async def _healthz(request: web.Request) -> web.StreamResponse:
 async def _readyz(request: web.Request) -> web.StreamResponse:
     """The ledger takes writes; a hub in hold is ready to receive and says so."""
     hub = request.app[HUB]
-    await hub.store.ping()
+    try:
+        await hub.store.ping()
+    except Busy as busy:
+        return problem("busy", 503, str(busy), headers={"Retry-After": str(busy.retry_after_s)})
     held = await hub.store.held()
     return web.json_response({"status": "ready", "held": held})
 

@@ -82,6 +82,8 @@ def used_database(postgres_server: Server) -> Iterator[tuple[str, frozenset[str]
     name = postgres_server.create_database(postgres_server.template("migrated", migrated))
     postgres_server.execute(*POSTGRES_WITNESSES, database=name, user="hub")
     tables = frozenset(row[0] for row in postgres_server.execute(_MIGRATED, database=name))
+    # Two units that lock each other out wait that long; a second by default.
+    postgres_server.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '20ms'")
     yield name, tables
     postgres_server.drop_database(name)
 

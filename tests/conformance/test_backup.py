@@ -419,6 +419,14 @@ async def test_a_check_finds_a_missing_key_a_missing_marker_and_a_broken_file(he
     assert wrong(here) == {"file": "file is not a database"}
 
 
+async def test_a_check_finds_what_only_a_look_at_every_page_finds(here: Place, desk: Desk) -> None:
+    await desk.store.close()
+    with closing(sqlite3.connect(here.database, isolation_level=None)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("DELETE FROM sqlite_master WHERE name = 'receipt_ref'")  # its pages stay, and belong to nobody
+    assert wrong(here).keys() == {"file"}
+
+
 async def test_a_check_changes_nothing(here: Place, desk: Desk) -> None:
     await desk.store.close()
     marker = here.beside(".marker")

@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 
 from tests.e2e import stand_in
 from tests.e2e.installation import free_ports
+from tests.postgres import Server
 
 ROOT = Path(__file__).parents[2]
 CONTAINERFILE = ROOT / "deploy" / "Containerfile"
@@ -61,11 +64,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shared = shared.parent
     folder = shared / "offline"
     folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(folder):
         if not (folder / "bundle" / "install.sh").exists():
             make_bundle(folder)
     return folder / "bundle"
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Among the workers that share ``folder``."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def without_network() -> list[str]:
@@ -77,19 +87,25 @@ def without_network() -> list[str]:
         return []
 
 
+#: Ports that the units and pages name, each on a free one here.
+PORTS = ("8080", "8082", "8083")
+
+
 @dataclass
 class Machine:
     """Commands are typed in ``home``; the machine's places are below ``root``."""
 
     root: Path
-    port: int
+    ports: dict[str, int]
     offline: list[str]
+    postgres: Server | None = None
 
     @classmethod
-    def new(cls, folder: Path) -> Machine:
-        made = cls(folder / "máy", free_ports(1)[0], without_network())
+    def new(cls, folder: Path, postgres: Server | None = None) -> Machine:
+        free = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        made = cls(folder / "máy", free, without_network(), postgres)
         for place in ("home", "shims", "opt", "etc/systemd/system", "usr/local/bin", "var/lib"):
-            (made.root / place).mkdir(parents=True)
+            (made.root / place).mkdir(parents=True, exist_ok=True)
         for name in stand_in.COMMANDS:
             shim = made.root / "shims" / name
             shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{stand_in.__file__}" {name} "{made.root}" "$@"\n')
@@ -104,15 +120,41 @@ class Machine:
     def state(self) -> Path:
         return self.root / "var/lib/unionhub"
 
-    def type(self, commands: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    @property
+    def port(self) -> int:
+        return self.ports["8080"]
+
+    def use_free_ports(self) -> None:
+        """What the pages leave at 8080, 8082 and 8083."""
+        for name, port in (("node", self.port), ("node-2", self.ports["8082"]), ("node-3", self.ports["8083"])):
+            with (self.root / f"etc/unionhub/{name}.env").open("a") as environment:
+                environment.write(f"UNIONHUB_HTTP__PORT='{port}'\n")
+
+    def type(self, commands: str, folder: Path | None = None, answers: str = "") -> subprocess.CompletedProcess[str]:
         """As somebody with sudo would in bash; ends at the first command that fails."""
         path = os.pathsep.join([f"{self.root}/shims", f"{self.root}/usr/local/bin", os.environ["PATH"]])
-        script = stand_in.placed(commands, self.root).replace("127.0.0.1:8080", f"127.0.0.1:{self.port}")
+        script = stand_in.placed(commands, self.root)
+        for named, free in self.ports.items():
+            script = script.replace(f"127.0.0.1:{named}", f"127.0.0.1:{free}")
         environ = {**_ENV, "PATH": path, "STAND_IN_WITHOUT_NETWORK": " ".join(self.offline)}
+        if self.postgres is not None:
+            script = script.replace("db.example:5432", f"127.0.0.1:{self.postgres.port}")
+            environ["STAND_IN_POSTGRES"] = f"{self.postgres.programs}|{self.postgres.port}"
+        # Without a terminal, so that what asks for a password reads ``answers``.
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
-            cwd=folder or self.home, env=environ, capture_output=True, text=True, timeout=240,
+            cwd=folder or self.home, env=environ, input=answers, start_new_session=True,
+            capture_output=True, text=True, timeout=240,
         )  # fmt: skip
+
+    def carry_out(self, *commands: str, answers: str = "") -> str:
+        """Types them one after another, where the one before left us; answers what the last one said."""
+        said, folder = "", self.home
+        for command in commands:
+            done = self.type(f"{command}\npwd > {self.root}/cwd", folder, answers)
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}{self.journal()}"
+            folder, said = Path((self.root / "cwd").read_text().strip()), done.stdout
+        return said
 
     def journal(self, service: str = "unionhub") -> str:
         log = self.root / f"run/{service}.log"

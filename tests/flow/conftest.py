@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -28,13 +27,14 @@ from hub.testing import (
     running_hub,
 )
 from tests import ledger
+from tests.engines import ON_BOTH, database_url, engine
+
+__all__ = ["ON_BOTH", "database_url", "engine"]  # used by the tests here
 
 THING = "vn.congdoan.thing.happened.v1"
 PERSONAL = "vn.congdoan.person.changed.v1"
 CALL = "vn.congdoan.call.made.v1"
 SCHEDULE = (10, 100, 1000)
-#: For tests of what each engine does in its own way; the others run on SQLite alone.
-ON_BOTH = pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 
 
 def subscription(name: str, **more: Any) -> dict[str, Any]:
@@ -100,28 +100,6 @@ def clock() -> StandingClock:
 
 
 @pytest.fixture
-def engine() -> str:
-    """``ON_BOTH`` stands over this."""
-    return "sqlite"
-
-
-@pytest.fixture
-def database_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A ledger of its own for a hub in ``tmp_path``; "" is the file there."""
-    if engine == "sqlite":
-        return ""
-    put_key(tmp_path)
-    dsn: str = request.getfixturevalue("postgres_dsn")
-    return dsn
-
-
-def put_key(folder: Path) -> None:
-    """For a database that has its tables already: the hub makes a key for an empty one only."""
-    (folder / "var").mkdir()
-    (folder / "var" / "hub.key").write_bytes(os.urandom(32))
-
-
-@pytest.fixture
 def site(tmp_path: Path, clock: StandingClock, database_url: str) -> Site:
     return Site(tmp_path, clock, database_url=database_url)
 
@@ -181,6 +159,15 @@ async def reach(hub: HubApp, expected: list[str], destination: str | None = None
         await eventually(condition)
     except AssertionError:
         assert sorted(seen) == sorted(expected)
+
+
+async def placed(hub: HubApp) -> None:
+    """Waits until every event has its feed position: on PostgreSQL the leader gives it a moment after the commit."""
+
+    async def condition() -> bool:
+        return await hub.store.read("SELECT count(*) FROM event WHERE position IS NULL") == [(0,)]
+
+    await eventually(condition)
 
 
 def later(hub: HubApp, clock: StandingClock, seconds: float) -> None:

@@ -18,17 +18,24 @@ from hub.model import to_us
 from hub.testing import RecordingSink, connector, eventually, plain_event_type, registry_of, running_hub
 from hub.web import api, server
 from tests.console_site import put, served
+from tests.flow.conftest import ON_BOTH, placed
 
 
 @asynccontextmanager
-async def api_of(tmp_path: Path) -> AsyncIterator[tuple[HubApp, str]]:
+async def api_of(tmp_path: Path, database_url: str = "") -> AsyncIterator[tuple[HubApp, str]]:
     registry = registry_of(
         connector_types=[connector("post", Connection(sink=RecordingSink(script=[RetryLater(reason="http_503")])))],
         event_types=[plain_event_type("vn.congdoan.thing.made.v1")],
     )
     subscriptions = [{"name": "all", "types": ["vn.congdoan.*"], "to": "post"}]
     async with (
-        running_hub(tmp_path, registry, connections={"post": {}}, subscriptions=subscriptions) as hub,
+        running_hub(
+            tmp_path,
+            registry,
+            connections={"post": {}},
+            subscriptions=subscriptions,
+            settings={"database_url": database_url},
+        ) as hub,
         served(hub) as url,
     ):
         yield hub, url
@@ -63,8 +70,11 @@ async def test_the_document_describes_exactly_the_routes_there_are(tmp_path: Pat
     assert routes == {(m.upper(), path) for path, item in document["paths"].items() for m in item}
 
 
-async def test_every_answer_fits_its_description_and_every_described_parameter_is_taken(tmp_path: Path) -> None:
-    async with api_of(tmp_path) as (hub, url):
+@ON_BOTH
+async def test_every_answer_fits_its_description_and_every_described_parameter_is_taken(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with api_of(tmp_path, database_url=database_url) as (hub, url):
         await put(hub, "1", subject="thing-1")
         (row,) = await eventually(lambda: views.deliveries(hub.store, reason="http_503"))
         await hub.store.open_repair("poison", row["id"], "", to_us(hub.now()))
@@ -115,9 +125,13 @@ async def test_a_delivery_that_is_not_there_is_a_404(tmp_path: Path) -> None:
     assert problem["type"] == "/problems/not-found"
 
 
-async def test_the_cursor_of_the_feed_brings_every_event_once_and_can_be_kept(tmp_path: Path) -> None:
-    async with api_of(tmp_path) as (hub, url):
+@ON_BOTH
+async def test_the_cursor_of_the_feed_brings_every_event_once_and_can_be_kept(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with api_of(tmp_path, database_url=database_url) as (hub, url):
         made = [await put(hub, str(i)) for i in range(7)]
+        await placed(hub)
         seen: list[str] = []
         cursor = 0
         for events in (3, 3, 1, 0):
@@ -126,12 +140,14 @@ async def test_the_cursor_of_the_feed_brings_every_event_once_and_can_be_kept(tm
             cursor = page["next"]
             seen += [event["id"] for event in page["events"]]
         made.append(await put(hub, "later"))
+        await placed(hub)
         seen += [event["id"] for event in (await get(f"{url}/api/v1/events?after={cursor}"))["events"]]
     assert seen == made
 
 
-async def test_deliveries_are_paged_from_the_newest_to_the_oldest(tmp_path: Path) -> None:
-    async with api_of(tmp_path) as (hub, url):
+@ON_BOTH
+async def test_deliveries_are_paged_from_the_newest_to_the_oldest(tmp_path: Path, database_url: str) -> None:
+    async with api_of(tmp_path, database_url=database_url) as (hub, url):
         for i in range(5):
             await put(hub, str(i))
         seen: list[str] = []

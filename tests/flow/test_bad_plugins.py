@@ -26,7 +26,7 @@ from hub.contract import (
 )
 from hub.model import Json
 from hub.testing import RecordingSink, StandingClock, eventually
-from tests.flow.conftest import SCHEDULE, Site, check_books, emit, later, reach, states, subscription
+from tests.flow.conftest import ON_BOTH, SCHEDULE, Site, check_books, emit, later, reach, states, subscription
 
 HOUR = timedelta(hours=1)
 
@@ -62,6 +62,7 @@ JUNK = {
 }
 
 
+@ON_BOTH
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK.keys())
 @pytest.mark.parametrize("safe", [True, False], ids=["safe", "unsafe"])
 async def test_an_odd_end_of_a_try_is_never_a_success_and_never_sent_twice_unsafely(
@@ -93,6 +94,7 @@ UNWRITABLE = {
 }
 
 
+@ON_BOTH
 @pytest.mark.parametrize("outcome", UNWRITABLE.values(), ids=UNWRITABLE.keys())
 async def test_an_outcome_that_no_column_takes_keeps_nobody_else_from_being_settled(
     site: Site, outcome: Outcome
@@ -113,6 +115,7 @@ async def test_an_outcome_that_no_column_takes_keeps_nobody_else_from_being_sett
         assert odd in (expected[type(outcome)], "unknown"), "as it was said, or not known; nothing better"
         await emit(hub, 5)
         await eventually(lambda: len(sink.shipments) >= 25)
+        await eventually(settled)
         await check_books(hub.store)
 
 
@@ -144,6 +147,7 @@ class Broken(RecordingSink):
         return True
 
 
+@ON_BOTH
 @pytest.mark.parametrize("where", ["render", "admit-raises", "admit-none", "admit-hangs", "hold-naive"])
 async def test_what_breaks_before_the_first_byte_is_tried_again_even_where_a_resend_is_unsafe(
     site: Site, clock: StandingClock, where: str
@@ -162,6 +166,7 @@ async def test_what_breaks_before_the_first_byte_is_tried_again_even_where_a_res
         assert len(sink.shipments) == 1
 
 
+@ON_BOTH
 async def test_a_connection_that_cannot_open_is_left_out_and_what_is_owed_to_it_is_kept(
     site: Site, clock: StandingClock
 ) -> None:
@@ -196,6 +201,7 @@ async def handler_hangs(event: Any, hub: Any) -> Any:
     await asyncio.Event().wait()
 
 
+@ON_BOTH
 @pytest.mark.parametrize(
     "first",
     [handler_raises, handler_hangs, answering(None), answering("done")],
@@ -224,6 +230,7 @@ async def test_a_handler_that_breaks_is_run_again_later(site: Site, clock: Stand
         assert calls == 2
 
 
+@ON_BOTH
 async def test_a_handler_that_failed_often_is_not_slowed_down_once_it_works_again(
     site: Site, clock: StandingClock
 ) -> None:
@@ -270,6 +277,7 @@ class BrokenDirectory:
         return None
 
 
+@ON_BOTH
 @pytest.mark.parametrize("how", ["addresses", "may_contact"])
 async def test_a_directory_that_breaks_costs_a_try_and_no_row(site: Site, clock: StandingClock, how: str) -> None:
     from hub.model import Audience, to_us

@@ -22,6 +22,7 @@ from hub.model import Json, to_us
 from hub.testing import RecordingSink, connector, eventually, plain_event_type, registry_of, running_hub
 from hub.web import console, live, texts
 from tests.console_site import put, served
+from tests.flow.conftest import ON_BOTH, placed
 
 SVG = "http://www.w3.org/2000/svg"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -29,7 +30,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 @asynccontextmanager
 async def console_of(
-    tmp_path: Path, *script: Outcome, resend_is_safe: bool = True, token: str = ""
+    tmp_path: Path, *script: Outcome, resend_is_safe: bool = True, token: str = "", database_url: str = ""
 ) -> AsyncIterator[tuple[HubApp, str, RecordingSink]]:
     """A running hub with one connection ``post``, its address, and the sink behind it."""
     sink = RecordingSink(script=list(script), resend_is_safe=resend_is_safe)
@@ -44,7 +45,7 @@ async def console_of(
     async with (
         running_hub(
             tmp_path, registry, connections={"post": {}}, subscriptions=subscriptions,
-            settings={"retry": {"schedule_s": [3600]}},
+            settings={"retry": {"schedule_s": [3600]}, "database_url": database_url},
         ) as hub,
         served(hub, token) as url,
     ):  # fmt: skip
@@ -70,8 +71,9 @@ async def settled_as(hub: HubApp, state: str, reason: str | None = None) -> Json
 # -- pages -----------------------------------------------------------------------------------------
 
 
-async def test_the_first_page_says_that_everything_flows(tmp_path: Path) -> None:
-    async with console_of(tmp_path) as (hub, url, _):
+@ON_BOTH
+async def test_the_first_page_says_that_everything_flows(tmp_path: Path, database_url: str) -> None:
+    async with console_of(tmp_path, database_url=database_url) as (hub, url, _):
         event = await put(hub, "1", subject="thing-1")
         delivery = await settled_as(hub, "delivered")
         page = await text_of(url + "/")
@@ -106,8 +108,13 @@ async def test_a_repair_of_a_kind_nobody_told_us_of_shows_its_code_and_its_own_w
     assert "Out of paper." in en and "Hết giấy in." not in en
 
 
-async def test_unknown_outcomes_and_a_hold_need_a_person_too(tmp_path: Path) -> None:
-    async with console_of(tmp_path, Unknown(reason="no_answer"), resend_is_safe=False) as (hub, url, _):
+@ON_BOTH
+async def test_unknown_outcomes_and_a_hold_need_a_person_too(tmp_path: Path, database_url: str) -> None:
+    async with console_of(tmp_path, Unknown(reason="no_answer"), resend_is_safe=False, database_url=database_url) as (
+        hub,
+        url,
+        _,
+    ):
         await put(hub, "1")
         delivery = await settled_as(hub, "unknown")
         await hub.store.hold("behind_marker")
@@ -118,9 +125,10 @@ async def test_unknown_outcomes_and_a_hold_need_a_person_too(tmp_path: Path) -> 
     assert f"unionhub deliveries resolve {delivery['id']}" in detail
 
 
-async def test_a_delivery_shows_its_attempts_receipts_and_event(tmp_path: Path) -> None:
+@ON_BOTH
+async def test_a_delivery_shows_its_attempts_receipts_and_event(tmp_path: Path, database_url: str) -> None:
     accepted = Accepted(refs=("ref-77",), receipt_within=timedelta(hours=1))
-    async with console_of(tmp_path, accepted) as (hub, url, _):
+    async with console_of(tmp_path, accepted, database_url=database_url) as (hub, url, _):
         event = await put(hub, "1", subject="thing-1")
         delivery = await settled_as(hub, "accepted")
         page = await text_of(f"{url}/deliveries/{delivery['id']}")
@@ -137,8 +145,11 @@ async def test_a_paused_destination_is_named_as_the_reason_why_a_delivery_waits(
     assert "Điểm đến đang tạm dừng, chưa gửi." in page
 
 
-async def test_lists_are_filtered_by_state_destination_and_day_and_wrong_filters_are_named(tmp_path: Path) -> None:
-    async with console_of(tmp_path, RetryLater(reason="http_503")) as (hub, url, _):
+@ON_BOTH
+async def test_lists_are_filtered_by_state_destination_and_day_and_wrong_filters_are_named(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with console_of(tmp_path, RetryLater(reason="http_503"), database_url=database_url) as (hub, url, _):
         await put(hub, "1")
         pending = await settled_as(hub, "pending", "http_503")
         await put(hub, "2")
@@ -160,11 +171,15 @@ async def test_lists_are_filtered_by_state_destination_and_day_and_wrong_filters
     assert "Bộ lọc không đúng: &#39;day&#39;" in said and "yesterday" not in said
 
 
-async def test_older_pages_carry_on_where_the_first_one_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@ON_BOTH
+async def test_older_pages_carry_on_where_the_first_one_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
     monkeypatch.setattr(console, "PAGE", 3)
-    async with console_of(tmp_path) as (hub, url, _):
+    async with console_of(tmp_path, database_url=database_url) as (hub, url, _):
         for i in range(8):
             await put(hub, str(i))
+        await placed(hub)
         for path in ("/deliveries?destination=post", "/events"):
             seen, sizes, address = set(), [], path
             while address:
@@ -271,8 +286,9 @@ async def test_a_delivery_that_is_not_there_is_a_page_that_says_so(tmp_path: Pat
         await text_of(url + "/static/nothing.css", status=404)
 
 
-async def test_the_csv_is_for_a_spreadsheet_and_carries_no_formula(tmp_path: Path) -> None:
-    async with console_of(tmp_path, RetryLater(reason="=HYPERLINK(1)")) as (hub, url, _):
+@ON_BOTH
+async def test_the_csv_is_for_a_spreadsheet_and_carries_no_formula(tmp_path: Path, database_url: str) -> None:
+    async with console_of(tmp_path, RetryLater(reason="=HYPERLINK(1)"), database_url=database_url) as (hub, url, _):
         await put(hub, "1")
         delivery = await settled_as(hub, "pending", "=HYPERLINK(1)")
         async with aiohttp.ClientSession() as http, http.get(url + "/deliveries.csv?state=pending") as answer:
@@ -291,8 +307,9 @@ async def test_pages_and_the_live_stream_ask_for_the_token_when_there_is_one(tmp
         assert "Tổng quan" in await text_of(url + "/", Authorization="Bearer a-secret-token")
 
 
-async def test_the_days_counts_look_at_the_last_day_only(tmp_path: Path) -> None:
-    async with console_of(tmp_path, Refused(reason="no")) as (hub, _, _):
+@ON_BOTH
+async def test_the_days_counts_look_at_the_last_day_only(tmp_path: Path, database_url: str) -> None:
+    async with console_of(tmp_path, Refused(reason="no"), database_url=database_url) as (hub, _, _):
         await put(hub, "1")
         await settled_as(hub, "dead")
         await put(hub, "2")
@@ -323,8 +340,9 @@ async def signal(stream: aiohttp.ClientResponse) -> str:
     raise AssertionError("the stream ended")
 
 
-async def test_a_commit_reaches_open_pages(tmp_path: Path) -> None:
-    async with console_of(tmp_path) as (hub, url, _), opened(url) as stream:
+@ON_BOTH
+async def test_a_commit_reaches_open_pages(tmp_path: Path, database_url: str) -> None:
+    async with console_of(tmp_path, database_url=database_url) as (hub, url, _), opened(url) as stream:
         assert stream.headers["Content-Type"].startswith("text/event-stream")
         await put(hub, "1")
         await signal(stream)
@@ -342,11 +360,12 @@ async def test_a_burst_of_changes_is_few_signals(tmp_path: Path, monkeypatch: py
         assert len(signals) < 10
 
 
+@ON_BOTH
 async def test_a_repair_opened_behind_our_back_reaches_open_pages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
     monkeypatch.setattr(live, "LOOK_S", 0.01)
-    async with console_of(tmp_path) as (hub, url, _), opened(url) as stream:
+    async with console_of(tmp_path, database_url=database_url) as (hub, url, _), opened(url) as stream:
         await hub.store.open_repair("poison", "00" * 16, "", to_us(hub.now()))
         assert await signal(stream)
 

@@ -39,13 +39,17 @@ class People:
             yield self.subjects[start : start + 333]
 
     async def addresses(self, subjects: Sequence[str], channel: str) -> Mapping[str, str]:
+        if len(subjects) > 1:  # a page of the fan-out; each delivery asks for one
+            await self._asked_for_page()
+        return {s: f"{channel}:{s}" for s in subjects if s in self.addresses_of[channel]}
+
+    async def _asked_for_page(self) -> None:
         self.asked += 1
         if self.asked == self.fail_at:
             raise KeyError("the table was locked")
         if self.asked == self.block_at:
             self.blocked.set()
             await asyncio.Event().wait()
-        return {s: f"{channel}:{s}" for s in subjects if s in self.addresses_of[channel]}
 
     async def may_contact(self, subject: str, purpose: str, channel: str) -> str | None:
         return self.refused.get(subject)

@@ -14,6 +14,7 @@ from hub.errors import NotUnderstood
 from hub.ingest import QUARANTINED
 from hub.model import Draft, Json
 from hub.testing import RecordingSink, connector, eventually, plain_event_type, registry_of, running_hub
+from tests.flow.conftest import ON_BOTH
 
 TYPE = "vn.congdoan.note.taken.v1"
 
@@ -39,7 +40,10 @@ def notes() -> Notes:
     return Notes()
 
 
-async def test_kept_requests_become_events_once_when_the_mapping_can_read_them(tmp_path: Path, notes: Notes) -> None:
+@ON_BOTH
+async def test_kept_requests_become_events_once_when_the_mapping_can_read_them(
+    tmp_path: Path, notes: Notes, database_url: str
+) -> None:
     sink = RecordingSink()
     registry = registry_of(
         connector_types=[connector("door", Connection(receiver=notes)), connector("desk", Connection(sink=sink))],
@@ -50,6 +54,7 @@ async def test_kept_requests_become_events_once_when_the_mapping_can_read_them(t
         registry,
         connections={"door": {}, "desk": {}},
         subscriptions=[{"name": "s", "types": [TYPE], "to": "desk"}],
+        settings={"database_url": database_url},
     ) as hub:
         for number in (1, 2):
             body = b'{"new": %d}' % number

@@ -14,7 +14,7 @@ from hub.contract import Delivered, Outcome, Shipment, UnitOfWork
 from hub.errors import AlreadyRunning, ConfigError
 from hub.sql import query
 from hub.testing import RecordingSink, StandingClock, eventually
-from tests.flow.conftest import Blocked, Site, check_books, emit, later, reach, states
+from tests.flow.conftest import ON_BOTH, Blocked, Site, check_books, emit, later, reach, states
 from tests.flow.test_handlers import CREATE
 
 
@@ -23,6 +23,7 @@ async def in_flight(hub: HubApp) -> int:
     return int(count)
 
 
+@ON_BOTH
 async def test_a_stop_lets_tries_end_and_gives_back_what_had_not_begun(site: Site) -> None:
     sink = site.sink("alpha", concurrency=2)
     slow = Blocked(Delivered())
@@ -42,6 +43,7 @@ async def test_a_stop_lets_tries_end_and_gives_back_what_had_not_begun(site: Sit
         await check_books(hub.store)
 
 
+@ON_BOTH
 @pytest.mark.parametrize("safe", [True, False])
 async def test_a_try_that_does_not_end_is_cut_off_and_told_as_what_it_is(site: Site, safe: bool) -> None:
     sink = site.sink("alpha", concurrency=2, resend_is_safe=safe)
@@ -66,6 +68,7 @@ async def test_a_try_that_does_not_end_is_cut_off_and_told_as_what_it_is(site: S
         assert again == (cut if safe else set()), "an unsafe one is never sent again by a machine"
 
 
+@ON_BOTH
 @pytest.mark.parametrize("safe", [True, False])
 async def test_stops_at_any_moment_of_the_claim_lose_and_double_nothing(site: Site, safe: bool) -> None:
     """A claim may be on its way through the writer when the stop comes."""
@@ -120,6 +123,7 @@ async def test_what_a_claim_brings_after_the_stop_is_given_back_unsent(
         assert await hub.store.read("SELECT count(*) FROM attempt") == [(0,)]
 
 
+@ON_BOTH
 async def test_a_commit_after_the_stop_is_refused_not_swallowed(site: Site, alpha: RecordingSink) -> None:
     async with site.running() as hub:
         await hub.stop()
@@ -127,6 +131,7 @@ async def test_a_commit_after_the_stop_is_refused_not_swallowed(site: Site, alph
             await emit(hub)
 
 
+@ON_BOTH
 async def test_a_second_hub_on_the_same_folder_is_refused(site: Site, alpha: RecordingSink, hub: HubApp) -> None:
     with pytest.raises(AlreadyRunning, match="pid"):
         async with site.running():
@@ -197,6 +202,7 @@ async def with_history_again(site: Site) -> None:
         await reach(hub, ["delivered"] * 5)
 
 
+@ON_BOTH
 async def test_an_untouched_database_is_not_held(site: Site, alpha: RecordingSink, clock: StandingClock) -> None:
     for n in range(3):
         async with site.running() as hub:
@@ -206,6 +212,7 @@ async def test_an_untouched_database_is_not_held(site: Site, alpha: RecordingSin
             await reach(hub, ["delivered"] * (n + 1))
 
 
+@ON_BOTH
 async def test_a_database_without_its_key_is_refused_and_no_new_key_is_made(site: Site, alpha: RecordingSink) -> None:
     await with_history(site)
     key = site.folder / "var" / "hub.key"

@@ -205,6 +205,7 @@ _REPLAYED = (
 )
 
 
+_IS_OWED = "SELECT 1 FROM queue WHERE id = ?1 UNION ALL SELECT 1 FROM delivery WHERE id = ?1"
 #: Locked, so that it is not pruned while it becomes owed again.
 _CONTENT_IS_KEPT = (
     "SELECT 1 FROM event e JOIN content c ON c.event_id = e.id WHERE e.id = ? /*pg: FOR KEY SHARE OF e, c */"
@@ -216,8 +217,9 @@ def replay(tx: Tx, delivery_id: bytes, new_id: bytes, now: int) -> bytes | None:
 
     Raises: InputError when the event's content is gone.
     """
+    tx.lock(("delivery", delivery_id))
     row = tx.execute(_REPLAYED, (delivery_id,)).fetchone()
-    if row is None:
+    if row is None or tx.execute(_IS_OWED, (new_id,)).fetchone() is not None:  # another person asked just now
         return None
     if tx.execute(_CONTENT_IS_KEPT, (row[1],)).fetchone() is None:
         raise InputError(

@@ -150,7 +150,12 @@ class PostgresStore(Ledger):
             return "another_identity" if known.get("place", place) != place else None
 
         operate_ops.check_identity(tx, self._fingerprint, suspect)
-        operate_ops.remember(tx, {"place": place})
+        # The hold is written: from now on this is the place, and a release lasts.
+        tx.execute(
+            "INSERT INTO installation (key, value) VALUES ('place', ?)"
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (place,),
+        )
 
     # -- units and reads ---------------------------------------------------------------------------
 

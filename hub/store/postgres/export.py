@@ -11,8 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 from hub.store.migrate import Owner, upgrade_sqlite
-from hub.store.move import PAGE, tables_of
 from hub.store.postgres.connect import connect
+from hub.store.rows import PAGE, tables_of
 
 #: Called with the rows written so far; may raise to stop.
 Step = Callable[[int], None]

@@ -24,6 +24,7 @@ from plugins.doc_mgmt import tables
 from plugins.doc_mgmt.register import register
 from plugins.doc_mgmt.schema import RECEIVED, STATUS_ISSUED
 from plugins.doc_mgmt.simulator.packets import Packet, broken_packet
+from tests.engines import ON_BOTH, stored_bytes
 from tests.plugins.doc_mgmt.support import Partner, StartAxis
 
 SUBSCRIPTIONS: list[dict[str, Any]] = [
@@ -37,7 +38,7 @@ OpenHub = Callable[..., AbstractAsyncContextManager[HubApp]]
 
 
 @pytest.fixture
-def open_hub(tmp_path: Path, registry: Registry) -> OpenHub:
+def open_hub(tmp_path: Path, registry: Registry, database_url: str) -> OpenHub:
     @asynccontextmanager
     async def opened(partner: Partner, **changes: Any) -> AsyncIterator[HubApp]:
         async with running_hub(
@@ -45,7 +46,7 @@ def open_hub(tmp_path: Path, registry: Registry) -> OpenHub:
             registry,
             connections={"axis": partner.connection(**changes)},
             subscriptions=SUBSCRIPTIONS,
-            settings={"retry": {"schedule_s": [0.05] * 10}},
+            settings={"retry": {"schedule_s": [0.05] * 10}, "database_url": database_url},
         ) as hub:
             yield hub
 
@@ -85,6 +86,7 @@ async def repairs(hub: HubApp) -> set[str]:
     return {item["kind"] for item in await views.repairs(hub.store)}
 
 
+@ON_BOTH
 async def test_every_document_is_stored_registered_and_answered_in_order(
     start_axis: StartAxis, open_hub: OpenHub
 ) -> None:
@@ -107,6 +109,7 @@ async def test_every_document_is_stored_registered_and_answered_in_order(
     assert state["marked"] == {"done": 10, "fail": 1}
 
 
+@ON_BOTH
 async def test_a_second_pull_brings_nothing_new(start_axis: StartAxis, open_hub: OpenHub) -> None:
     partner = await start_axis(documents=3, only_readable=True)
     async with open_hub(partner) as hub:
@@ -124,6 +127,7 @@ async def test_a_second_pull_brings_nothing_new(start_axis: StartAxis, open_hub:
     assert partner.axis.state()["repeats"] == 0
 
 
+@ON_BOTH
 async def test_the_same_document_under_another_id_is_counted_and_acknowledged(
     start_axis: StartAxis, open_hub: OpenHub
 ) -> None:
@@ -143,6 +147,7 @@ async def test_the_same_document_under_another_id_is_counted_and_acknowledged(
     assert partner.axis.marks["SIM7-900001"] == partner.axis.marks["SIM7-9"] == "done"
 
 
+@ON_BOTH
 async def test_a_packet_nobody_can_read_is_kept_and_the_others_go_on(start_axis: StartAxis, open_hub: OpenHub) -> None:
     partner = await start_axis(documents=2)
     async with open_hub(partner) as hub:
@@ -163,6 +168,7 @@ async def test_a_packet_nobody_can_read_is_kept_and_the_others_go_on(start_axis:
         assert await repairs(hub) == set()
 
 
+@ON_BOTH
 async def test_a_kept_packet_that_reads_today_is_stored_and_answered(start_axis: StartAxis, open_hub: OpenHub) -> None:
     partner = await start_axis(documents=1, only_readable=True)
     async with open_hub(partner) as hub:
@@ -200,6 +206,7 @@ async def test_a_secret_document_is_refused_and_nothing_of_it_is_kept(start_axis
     assert partner.axis.marks == {packet.doc_id: "fail"}
 
 
+@ON_BOTH
 async def test_the_attachment_is_sealed_on_disk_and_saved_under_our_own_name(
     start_axis: StartAxis, open_hub: OpenHub, tmp_path: Path
 ) -> None:
@@ -226,7 +233,7 @@ async def test_the_attachment_is_sealed_on_disk_and_saved_under_our_own_name(
         assert ((out / name).stat().st_mode & 0o777, planted.read_text()) == (0o600, "khac")
         with pytest.raises(NotFound):
             await run(hub, "show", id=str(new_id()))
-        ledger = b"".join(path.read_bytes() for path in (tmp_path / "var").glob("hub.db*"))
+        ledger = await stored_bytes(hub)
     assert content.startswith(b"%PDF")
     for readable in (content[:20], document["subject_line"].encode(), b"Minh H", "bản ký".encode()):
         assert readable not in ledger
@@ -328,6 +335,7 @@ async def test_a_packet_too_large_stays_on_the_axis_with_a_repair(start_axis: St
         assert await count(hub, "doc_mgmt_document") == 2
 
 
+@ON_BOTH
 async def test_registering_many_at_once_leaves_no_gap_and_no_double(start_axis: StartAxis, open_hub: OpenHub) -> None:
     partner = await start_axis(documents=40, only_readable=True)
     async with open_hub(partner, page_size=40) as hub:
@@ -337,6 +345,7 @@ async def test_registering_many_at_once_leaves_no_gap_and_no_double(start_axis: 
         assert [number for (number,) in rows] == list(range(1, 41))
 
 
+@ON_BOTH
 async def test_registering_twice_changes_nothing(start_axis: StartAxis, open_hub: OpenHub) -> None:
     partner = await start_axis(documents=1, only_readable=True)
     async with open_hub(partner) as hub:
@@ -403,6 +412,7 @@ async def test_check_tells_each_step_apart(start_axis: StartAxis, open_hub: Open
         assert [(step.step, step.ok, step.detail) async for step in check()][-1] == ("login", False, "login_refused")
 
 
+@ON_BOTH
 async def test_the_hub_killed_between_commit_and_mark_repeats_nothing(start_axis: StartAxis, open_hub: OpenHub) -> None:
     partner = await start_axis(documents=3, only_readable=True)
     async with open_hub(partner) as hub:

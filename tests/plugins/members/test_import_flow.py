@@ -22,6 +22,7 @@ from hub.testing import RecordingSink, StandingClock, connector, eventually, reg
 from plugins.members import importing
 from plugins.members.commands import ImportParams
 from plugins.members.directory import MemberDirectory
+from tests.engines import ON_BOTH, stored_bytes
 
 from .conftest import Maker
 
@@ -35,10 +36,13 @@ def installed() -> Any:
 
 
 @asynccontextmanager
-async def hub_in(folder: Path) -> AsyncIterator[HubApp]:
+async def hub_in(folder: Path, database_url: str = "") -> AsyncIterator[HubApp]:
     registry = installed()
     assert not registry.broken
-    async with running_hub(folder, registry, connections={}, clock=StandingClock(), start=False) as hub:
+    settings = {"database_url": database_url}
+    async with running_hub(
+        folder, registry, connections={}, settings=settings, clock=StandingClock(), start=False
+    ) as hub:
         yield hub
 
 
@@ -66,10 +70,13 @@ async def events(hub: HubApp) -> list[tuple[str, str]]:
     return [(str(a), str(b)) for a, b in rows]
 
 
-async def test_the_sample_list_is_imported_as_expected_with_one_event_per_person(made: Maker, tmp_path: Path) -> None:
+@ON_BOTH
+async def test_the_sample_list_is_imported_as_expected_with_one_event_per_person(
+    made: Maker, tmp_path: Path, database_url: str
+) -> None:
     path, expected = made(7).path, made(7).expected
     seen: list[Any] = []
-    async with hub_in(tmp_path) as hub:
+    async with hub_in(tmp_path, database_url) as hub:
         command = hub.registry.commands["members import"]
         report = tmp_path / "loi.xlsx"
         answer = await command.run(hub, ImportParams(file=path, report=report), seen.append)
@@ -97,8 +104,9 @@ async def test_the_same_rows_in_another_order_and_file_change_nothing(made: Make
         assert await count(hub, "event") == made(7).expected["created"]
 
 
-async def test_one_edited_cell_gives_exactly_one_event(made: Maker, tmp_path: Path) -> None:
-    async with hub_in(tmp_path) as hub:
+@ON_BOTH
+async def test_one_edited_cell_gives_exactly_one_event(made: Maker, tmp_path: Path, database_url: str) -> None:
+    async with hub_in(tmp_path, database_url) as hub:
         await call(hub, "import", file=made(7).path)
         answer = await call(hub, "import", file=made(7, False, 3).path)
         assert (answer["created"], answer["updated"]) == (0, 1)
@@ -140,11 +148,11 @@ async def test_an_event_carries_what_changed_and_a_subscriber_sees_ids_unless_it
     ]  # fmt: skip
 
 
-async def test_nothing_about_a_person_is_readable_in_the_database_file(tmp_path: Path) -> None:
-    async with hub_in(tmp_path) as hub:
+@ON_BOTH
+async def test_nothing_about_a_person_is_readable_in_the_database(tmp_path: Path, database_url: str) -> None:
+    async with hub_in(tmp_path, database_url) as hub:
         await call(hub, "import", file=written(tmp_path / "a.xlsx", HOA))
-        await hub.store.read("SELECT 1", ())
-    stored = b"".join(p.read_bytes() for p in (tmp_path / "var").rglob("*") if p.is_file() and p.suffix != ".key")
+        stored = await stored_bytes(hub)
     assert b"U-1" in stored
     for secret in ("Lê Thị Hoa", "912555001", "019185001234", "1985-03-05"):
         assert secret.encode() not in stored
@@ -163,8 +171,11 @@ async def test_an_empty_cell_says_nothing_and_an_absent_mark_says_no(tmp_path: P
         )
 
 
-async def test_a_person_known_by_name_gains_a_citizen_number_and_stays_the_same_member(tmp_path: Path) -> None:
-    async with hub_in(tmp_path) as hub:
+@ON_BOTH
+async def test_a_person_known_by_name_gains_a_citizen_number_and_stays_the_same_member(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with hub_in(tmp_path, database_url) as hub:
         await call(hub, "import", file=written(tmp_path / "a.xlsx", [*HOA[:4], "", *HOA[5:]]))
         answer = await call(hub, "import", file=written(tmp_path / "b.xlsx", HOA))
         assert (answer["created"], answer["updated"]) == (0, 1)
@@ -177,8 +188,9 @@ async def test_a_person_known_by_name_gains_a_citizen_number_and_stays_the_same_
         assert [p["code"] for p in answer["problems"]] == ["person_ambiguous"]
 
 
-async def test_two_imports_at_once_make_each_person_once(made: Maker, tmp_path: Path) -> None:
-    async with hub_in(tmp_path) as hub:
+@ON_BOTH
+async def test_two_imports_at_once_make_each_person_once(made: Maker, tmp_path: Path, database_url: str) -> None:
+    async with hub_in(tmp_path, database_url) as hub:
         answers = await asyncio.gather(
             call(hub, "import", file=made(7).path), call(hub, "import", file=made(7, True).path)
         )
@@ -267,8 +279,9 @@ async def test_the_report_never_overwrites_the_list(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-async def test_operators_see_a_name_and_a_masked_phone_and_no_citizen_number(tmp_path: Path) -> None:
-    async with hub_in(tmp_path) as hub:
+@ON_BOTH
+async def test_operators_see_a_name_and_a_masked_phone_and_no_citizen_number(tmp_path: Path, database_url: str) -> None:
+    async with hub_in(tmp_path, database_url) as hub:
         await call(hub, "import", file=written(tmp_path / "a.xlsx", HOA, AN))
         by_phone = await call(hub, "show", who="0912 555 001")
         (member,) = by_phone["members"]
@@ -283,9 +296,12 @@ async def test_operators_see_a_name_and_a_masked_phone_and_no_citizen_number(tmp
         assert {m["name"] for m in page["members"] + rest["members"]} == {"Lê Thị Hoa", "Ma Văn An"}
 
 
-async def test_the_directory_lists_active_members_once_in_pages_and_by_unit(made: Maker, tmp_path: Path) -> None:
+@ON_BOTH
+async def test_the_directory_lists_active_members_once_in_pages_and_by_unit(
+    made: Maker, tmp_path: Path, database_url: str
+) -> None:
     expected = made(7).expected
-    async with hub_in(tmp_path) as hub:
+    async with hub_in(tmp_path, database_url) as hub:
         await call(hub, "import", file=made(7).path)
         directory = MemberDirectory(hub)
         pages = [list(page) async for page in directory.recipients({})]
@@ -313,8 +329,9 @@ async def test_a_selector_the_directory_does_not_know_is_refused(tmp_path: Path,
             [page async for page in MemberDirectory(hub).recipients(selector)]
 
 
-async def test_who_left_the_union_is_not_contacted_any_more(tmp_path: Path) -> None:
-    async with hub_in(tmp_path) as hub:
+@ON_BOTH
+async def test_who_left_the_union_is_not_contacted_any_more(tmp_path: Path, database_url: str) -> None:
+    async with hub_in(tmp_path, database_url) as hub:
         await call(hub, "import", file=written(tmp_path / "a.xlsx", HOA))
         directory = MemberDirectory(hub)
         ((subject,),) = [list(page) async for page in directory.recipients({})]

@@ -16,6 +16,7 @@ from hub.testing import eventually, plain_event_type, registry_of, running_hub
 from hub.views import connections, deliveries
 from plugins.partners.connector import open_connection
 from plugins.partners.settings import PartnerSettings
+from tests.engines import ON_BOTH
 from tests.plugins.partners.conftest import SECRET, Simulator
 
 TYPE = "vn.congdoan.partners-test.made.v1"
@@ -23,7 +24,7 @@ Hubs = Callable[..., Any]
 
 
 @pytest.fixture
-def hub_with(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hubs:
+def hub_with(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str) -> Hubs:
     """Opens a hub with one partner connection per name; retries come quickly."""
     monkeypatch.setenv("PARTNER_TEST_SECRET", SECRET)
     registry = registry_of(
@@ -39,7 +40,11 @@ def hub_with(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             registry,
             connections={n: {"type": "partner", "settings": {**given, "url": simulator.url(n)}} for n in names},
             subscriptions=[{"name": n, "types": [TYPE], "to": n} for n in names],
-            settings={"retry": {"schedule_s": [0.05] * 20}, "breaker": {"first_s": 0.05, "max_s": 0.2}},
+            settings={
+                "retry": {"schedule_s": [0.05] * 20},
+                "breaker": {"first_s": 0.05, "max_s": 0.2},
+                "database_url": database_url,
+            },
         ) as hub:
             yield hub
 
@@ -67,6 +72,7 @@ def all_delivered(hub: HubApp, destination: str, count: int) -> Callable[[], Awa
     return condition
 
 
+@ON_BOTH
 async def test_every_event_reaches_every_partner_once(simulator: Simulator, hub_with: Hubs) -> None:
     async with hub_with("a", "b") as hub:
         ids = await emit(hub, 50)
@@ -77,6 +83,7 @@ async def test_every_event_reaches_every_partner_once(simulator: Simulator, hub_
     assert {line["verdict"] for line in lines} == {"taken"}
 
 
+@ON_BOTH
 async def test_what_fails_at_first_is_tried_again_and_taken_once(simulator: Simulator, hub_with: Hubs) -> None:
     await simulator.put(fail_first_share=0.5)
     async with hub_with("a") as hub:
@@ -98,6 +105,7 @@ async def test_a_partner_that_is_down_catches_up_and_delays_nobody(simulator: Si
     assert (await simulator.state())["endpoints"]["a"]["taken"] == 20
 
 
+@ON_BOTH
 async def test_410_pauses_the_endpoint_and_loses_nothing(simulator: Simulator, hub_with: Hubs) -> None:
     await simulator.put(endpoints={"a": {"status": 410}})
     async with hub_with("a") as hub:

@@ -18,6 +18,7 @@ from hub.model import Audience, Draft, Json
 from hub.plugins import Registry, load_plugins
 from hub.testing import eventually, plain_event_type, registry_of, running_hub
 from plugins.telecom_sms.simulator.journal import taken_id
+from tests.engines import ON_BOTH
 
 from .conftest import Carrier
 from .support import KEY
@@ -50,7 +51,13 @@ def installed() -> Registry:
 
 @asynccontextmanager
 async def hub_with(
-    folder: Path, installed: Registry, carrier: Carrier, people: People, password: str = "demo", **sms: Any
+    folder: Path,
+    installed: Registry,
+    carrier: Carrier,
+    people: People,
+    password: str = "demo",
+    database_url: str = "",
+    **sms: Any,
 ) -> AsyncIterator[HubApp]:
     secret = folder / "config" / "smsc"
     secret.parent.mkdir(exist_ok=True)
@@ -68,7 +75,11 @@ async def hub_with(
         registry,
         connections={"sms": {"type": "telecom_sms", "settings": settings}},
         subscriptions=[{"name": "campaign", "types": [ANNOUNCED], "to_each": {"phone": "sms"}}],
-        settings={"retry": {"schedule_s": [0.05] * 20}, "worker": {"attempt_deadline_s": 4, "lease_s": 10}},
+        settings={
+            "retry": {"schedule_s": [0.05] * 20},
+            "worker": {"attempt_deadline_s": 4, "lease_s": 10},
+            "database_url": database_url,
+        },
     ) as hub:
         yield hub
 
@@ -102,12 +113,13 @@ async def outcome(hub: HubApp, **expected: int) -> None:
         raise AssertionError(dict(seen)) from None
 
 
+@ON_BOTH
 async def test_everybody_gets_one_sms_and_its_receipt_settles_it(
-    tmp_path: Path, installed: Registry, carrier: Carrier
+    tmp_path: Path, installed: Registry, carrier: Carrier, database_url: str
 ) -> None:
     people = People(60)
     carrier.smsc.change({"early_receipt_share": 0.3, "receipt_style": "mixed"})
-    async with hub_with(tmp_path, installed, carrier, people) as hub:
+    async with hub_with(tmp_path, installed, carrier, people, database_url=database_url) as hub:
         await announce(hub, "Chúc mừng năm mới")
         await outcome(hub, delivered=60, cancelled_same_recipient=1)
     expected = {taken_id(KEY, phone[1:], "Chúc mừng năm mới", 1) for phone in people.phones.values()}
@@ -115,12 +127,13 @@ async def test_everybody_gets_one_sms_and_its_receipt_settles_it(
     assert carrier.count("unbinds") == 1
 
 
+@ON_BOTH
 async def test_a_long_text_is_as_well_off_as_its_worst_part(
-    tmp_path: Path, installed: Registry, carrier: Carrier
+    tmp_path: Path, installed: Registry, carrier: Carrier, database_url: str
 ) -> None:
     carrier.smsc.change({"undeliv_share": 0.5})
     people = People(12)
-    async with hub_with(tmp_path, installed, carrier, people) as hub:
+    async with hub_with(tmp_path, installed, carrier, people, database_url=database_url) as hub:
         await announce(hub, LONG)
 
         async def settled() -> bool:
@@ -149,11 +162,14 @@ async def test_lost_answers_become_unknown_and_are_never_sent_again(
     assert len(set(carrier.taken())) == len(carrier.taken()) == 30
 
 
+@ON_BOTH
 async def test_an_answer_after_its_time_lets_the_receipt_settle_the_unknown(
-    tmp_path: Path, installed: Registry, carrier: Carrier
+    tmp_path: Path, installed: Registry, carrier: Carrier, database_url: str
 ) -> None:
     carrier.smsc.change({"withhold": True, "receipt_delay_ms": 0})
-    async with hub_with(tmp_path, installed, carrier, People(8), response_timeout_s=0.3) as hub:
+    async with hub_with(
+        tmp_path, installed, carrier, People(8), response_timeout_s=0.3, database_url=database_url
+    ) as hub:
         await announce(hub, "Chúc mừng năm mới")
         await outcome(hub, unknown_no_answer=8, cancelled_same_recipient=1)
         carrier.smsc.change({"withhold": False})
@@ -205,14 +221,17 @@ async def paused(hub: HubApp) -> bool:
     return rows[0][0] is not None
 
 
-async def test_a_stop_lets_what_is_under_way_finish(tmp_path: Path, installed: Registry, carrier: Carrier) -> None:
+@ON_BOTH
+async def test_a_stop_lets_what_is_under_way_finish(
+    tmp_path: Path, installed: Registry, carrier: Carrier, database_url: str
+) -> None:
     carrier.smsc.change({"slow_ms": 300, "receipt_delay_ms": 60_000})
     people = People(40)
-    async with hub_with(tmp_path, installed, carrier, people) as hub:
+    async with hub_with(tmp_path, installed, carrier, people, database_url=database_url) as hub:
         await announce(hub, "Chúc mừng năm mới")
         await eventually(lambda: carrier.count("in_flight") >= 10, 20)
         await asyncio.wait_for(hub.stop(), 10)
-    async with hub_with(tmp_path, installed, carrier, people) as hub:
+    async with hub_with(tmp_path, installed, carrier, people, database_url=database_url) as hub:
         await outcome(hub, accepted=40, cancelled_same_recipient=1)
     assert len(set(carrier.taken())) == len(carrier.taken()) == 40
 

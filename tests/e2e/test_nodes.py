@@ -1,0 +1,288 @@
+"""Three nodes on one PostgreSQL database, each killed and each stopped in turn under load: one story, told once.
+
+Nothing that was acknowledged is lost, what must not go out twice does not, a key's order and a partner's pace hold
+over all nodes, and whatever one node does at a time is gone on with by another.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.e2e.installation import ROOT, until
+from tests.e2e.node import PAGES
+from tests.e2e.test_kill import PATIENCE_S, Process
+from tests.ledger import OPEN
+from tests.postgres import Server
+
+pytestmark = pytest.mark.postgres
+
+LEASE_S = 3.0
+#: How wrong the nodes' own clocks are.
+CLOCKS_OFF_S = {"n1": 3 * 3600, "n2": 0, "n3": -2 * 3600}
+
+
+class Node(Process):
+    """One node's process, with what it printed and what it logged."""
+
+    def __init__(self, name: str, log: Path, *arguments: object) -> None:
+        self.lines: list[str] = []
+        self._partial = b""
+        self.name = name
+        self.log = log
+        with log.open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.e2e.node", *map(str, arguments)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=err,
+            )
+
+    @property
+    def boot(self) -> str:
+        self.until(1, "ready")
+        return next(line.split()[1] for line in self.lines if line.startswith("ready"))
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
+        return [line for line in lines if line["event"] == event]
+
+
+@dataclass
+class Story:
+    """What happened, from the outside: the processes' own words, the partner's log, the ledger."""
+
+    server: Server
+    database: str
+    folder: Path
+    ports: tuple[str, str] = ("", "")
+    nodes: dict[str, Node] = field(default_factory=dict)
+    all_nodes: list[Node] = field(default_factory=list)
+    kills: int = 0
+    #: Per stop: the node, and the deliveries it had in hand.
+    stops: list[tuple[Node, set[str]]] = field(default_factory=list)
+    handed_over: list[str] = field(default_factory=list)
+
+    def rows(self, sql: str) -> list[Any]:
+        return self.server.execute(sql, database=self.database)
+
+    def begin(self, name: str) -> None:
+        folder = self.folder / name
+        (folder / "var").mkdir(parents=True, exist_ok=True)
+        (folder / "var" / "hub.key").write_bytes(bytes(range(32)))
+        log = self.folder / f"{name}-{len(self.all_nodes)}.log"
+        node = Node(
+            name, log, folder, self.server.dsn(self.database), name, *self.ports, LEASE_S, CLOCKS_OFF_S[name]
+        )  # fmt: skip
+        self.nodes[name] = node
+        self.all_nodes.append(node)
+
+    def alive(self, node: Node) -> bool:
+        return bool(self.rows(f"SELECT 1 FROM node WHERE boot = '\\x{node.boot}'"))
+
+    def in_hand(self, node: Node) -> set[str]:
+        rows = self.rows(
+            f"SELECT id FROM queue WHERE lease_owner = '\\x{node.boot}' AND state IN ('leased', 'sending')"
+        )
+        return {row[0].hex() for row in rows}
+
+    def owner_of(self, what: str) -> str:
+        """The name of the node that has a lease, or the run."""
+        sql = f"SELECT owner FROM lease WHERE name = '{what}'"
+        if what == "run":
+            sql = "SELECT lease_owner FROM run WHERE state = 'running'"
+        [(owner,)] = until(lambda: self.rows(sql))
+        return next((n.name for n in self.nodes.values() if n.boot == owner.hex()), "")
+
+    def kill(self, node: Node) -> None:
+        until(lambda: self.in_hand(node), every_s=0.01)
+        node.kill()
+        self.kills += 1
+
+    def stop(self, node: Node) -> None:
+        """SIGSTOP while it has deliveries in hand: they stay in its hands now."""
+        while True:
+            node.process.send_signal(signal.SIGSTOP)
+            if held := self.in_hand(node):
+                self.stops.append((node, held))
+                return
+            node.process.send_signal(signal.SIGCONT)
+
+    def lose(self, killed: str, stopped: str) -> None:
+        """Two of three at once; the third goes on alone, then both come back."""
+        dead, frozen = self.nodes[killed], self.nodes[stopped]
+        self.stop(frozen)
+        self.kill(dead)
+        until(lambda: not self.alive(dead) and not self.alive(frozen))
+        until(lambda: not self.in_hand(dead) and not self.in_hand(frozen))
+        self.handed_over.append(self.owner_of("leader"))
+        frozen.process.send_signal(signal.SIGCONT)
+        self.begin(killed)
+        until(lambda: self.alive(frozen) and self.alive(self.nodes[killed]))
+
+    # -- afterwards --------------------------------------------------------------------------------
+
+    def kept(self) -> dict[str, tuple[str, str, int]]:
+        """Acknowledged events: kind, key, number."""
+        words = (line.split() for node in self.all_nodes for line in node.lines if line.startswith("kept "))
+        return {event: (kind, key, int(n)) for _, event, kind, key, n in words}
+
+    def partner_saw(self, kind: str) -> list[tuple[int, list[str]]]:
+        lines = (line.split() for line in (self.folder / "partner.log").read_text().splitlines())
+        return [(int(at), words) for at, *words in lines if words[0] == kind]
+
+    def states(self, destination: str) -> dict[str, str]:
+        both = (
+            "SELECT destination, event_id, state FROM queue UNION ALL SELECT destination, event_id, state FROM delivery"
+        )
+        rows = self.rows(f"SELECT event_id, state FROM ({both}) both_of_them WHERE destination = '{destination}'")
+        return {str(UUID(bytes=event)): state for event, state in rows}
+
+
+@contextmanager
+def _told(server: Server, folder: Path, migrated: str) -> Iterator[Story]:
+    story = Story(server, server.create_database(migrated), folder)
+    with ExitStack() as stack:
+        stack.callback(server.drop_database, story.database)
+        partner = Process("tests.e2e.node_partner", folder / "partner.log")
+        stack.callback(partner.kill)
+        partner.until(1)
+        tcp, udp = partner.lines[0].split()
+        story.ports = (tcp, udp)
+        for name in CLOCKS_OFF_S:
+            story.begin(name)
+        stack.callback(lambda: [n.kill() for n in story.all_nodes if n.process.poll() is None])
+        for node in story.nodes.values():
+            node.until(20, "kept")
+        # Whoever has the run is killed in the middle of it; whoever leads is stopped, or else killed.
+        reads, leads = story.owner_of("run"), story.owner_of("leader")
+        stopped = leads if leads != reads else next(n for n in story.nodes if n != reads)
+        third = next(n for n in story.nodes if n not in (reads, stopped))
+        for killed, frozen in ((reads, stopped), (stopped, third), (third, reads)):
+            story.lose(killed, frozen)
+        for node in story.nodes.values():
+            node.process.send_signal(signal.SIGUSR1)
+        under_way = ", ".join(f"'{state}'" for state in OPEN)
+        until(lambda: story.rows(f"SELECT count(*) FROM queue WHERE state IN ({under_way})") == [(0,)], PATIENCE_S)
+        until(lambda: story.rows("SELECT count(*) FROM event WHERE position IS NULL") == [(0,)], PATIENCE_S)
+        until(lambda: story.rows("SELECT count(*) FROM run WHERE state <> 'done'") == [(0,)], PATIENCE_S)
+        for node in story.nodes.values():
+            assert node.stop() == 0
+        yield story
+
+
+@pytest.fixture(scope="module")
+def story(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    from tests.conftest import migrated
+
+    with _told(postgres_server, tmp_path_factory.mktemp("nodes"), postgres_server.template("migrated", migrated)) as it:
+        yield it
+
+
+def test_nothing_acknowledged_is_lost(story: Story) -> None:
+    kept = story.kept()
+    stored = {str(UUID(bytes=id)) for (id,) in story.rows("SELECT id FROM event")}
+    assert len(story.stops) == story.kills == 3 and set(kept) <= stored
+    things = {event for event, (kind, _, _) in kept.items() if "thing" in kind}
+    calls = set(kept) - things
+    for destination, owed in (("safe", things), ("unsafe", things), ("paced", calls), ("line", calls)):
+        states = story.states(destination)
+        assert owed <= set(states) <= stored
+        allowed = {"delivered", "unknown"} if destination == "unsafe" else {"delivered"}
+        assert set(states.values()) <= allowed, destination
+    positions = [p for (p,) in story.rows("SELECT position FROM event ORDER BY position")]
+    assert positions == list(range(1, len(stored) + 1))
+
+
+def test_what_is_sent_again_is_the_same_and_what_must_not_be_is_not(story: Story) -> None:
+    for name in ("safe", "unsafe"):
+        tries: dict[str, list[list[str]]] = defaultdict(list)
+        for _, words in story.partner_saw(name):
+            tries[words[2]].append(words)
+        states = story.states(name)
+        for event, sent in tries.items():
+            assert len({(words[3], words[4]) for words in sent}) == 1, "another id or other bytes"
+            verdicts = [words[-1] for words in sent]
+            if name == "safe":
+                assert len(sent) <= 1 + story.kills + len(story.stops)
+            else:
+                assert all(verdict == "503" for verdict in verdicts[:-1]), f"{event} was taken and sent again"
+                assert states[event] == "unknown" or verdicts[-1] == "200"
+        assert {event for event, state in states.items() if state == "delivered"} <= set(tries)
+
+
+def test_late_results_of_a_stopped_node_are_refused(story: Story) -> None:
+    lost = {
+        (id.hex(), reason)
+        for id, reason in story.rows("SELECT delivery_id, reason FROM attempt WHERE outcome = 'lost'")
+    }
+    for node, in_hand in story.stops:
+        assert in_hand <= lost, "what it had in hand was taken over"
+        late = {line["delivery"] for line in node.said("delivery.late")}
+        assert late & in_hand, "what it said of it afterwards changed nothing"
+
+
+def test_the_order_of_every_key_is_kept(story: Story) -> None:
+    """By what came first of each: a try that was cut off may come once more, behind others."""
+    first: dict[str, list[int]] = defaultdict(list)
+    seen: set[str] = set()
+    for _, words in story.partner_saw("safe"):
+        _, _, event, _, _, key, n, _ = words
+        if event not in seen:
+            seen.add(event)
+            first[key].append(int(n))
+    assert len(first) >= 12
+    for key, numbers in first.items():
+        assert numbers == list(range(len(numbers))), key
+    assert len({node for _, (_, node, *_) in story.partner_saw("safe")}) == 3, "every node has sent"
+
+
+def test_ten_a_second_are_ten_a_second_over_all_nodes(story: Story) -> None:
+    instants = sorted(at for at, _ in story.partner_saw("paced"))
+    assert len(instants) > 100 and instants[-1] - instants[0] > 10_000_000
+    for seconds, most in ((1, 11), (10, 100)):
+        for start in instants:
+            assert sum(1 for at in instants if start <= at < start + seconds * 1_000_000) <= most
+    assert len({node for _, (_, node, _) in story.partner_saw("paced")}) == 3, "every node has sent"
+
+
+def test_one_node_at_a_time_sends_over_a_session(story: Story) -> None:
+    moments = sorted([*story.partner_saw("session"), *story.partner_saw("line")])
+    up: str | None = None
+    out_of_turn = 0
+    for _, words in moments:
+        if words[0] == "session":
+            up = words[1] if words[-1] != "ended" else up
+        elif words[1] != up:
+            out_of_turn += 1
+    # One may have been on its way when its node was stopped.
+    assert out_of_turn <= len(story.stops) and len(story.partner_saw("line")) > 50
+    assert len({words[1] for _, words in story.partner_saw("session")}) > 1, "another node took it over"
+
+
+def test_a_run_goes_on_from_its_cursor_whoever_dies(story: Story) -> None:
+    assert story.rows("SELECT state, count(*) FROM run GROUP BY 1") == [("done", 1)], "one run per slot"
+    pages = [(words[1], int(words[2])) for _, words in story.partner_saw("page")]
+    numbers = [n for _, n in pages]
+    assert list(dict.fromkeys(numbers)) == list(range(PAGES)), "each page after the one before it"
+    assert len(numbers) <= PAGES + story.kills + len(story.stops), "at most the page under way is read again"
+    assert len({node for node, _ in pages}) > 1
+    assert story.rows("SELECT count(*) FROM event WHERE type LIKE '%.page.read.v1'") == [(PAGES,)]
+
+
+def test_the_lead_was_taken_over_each_time(story: Story) -> None:
+    survivors = {name for name in story.handed_over if name}
+    assert len(story.handed_over) == 3 and len(survivors) == 3, "the one that was left led"
+    lost = [line for node in story.all_nodes for line in node.said("node.lost")]
+    assert len({line["boot"] for line in lost}) >= 5
