@@ -45,7 +45,7 @@ from hub.settings import Configuration, parse_schedule
 from hub.sql import Statement
 from hub.store.base import BreakerPolicy, ConnectionRow, DestinationRow, RunRow
 from hub.store.choose import is_empty, make_store
-from hub.store.migrate import Owner
+from hub.store.migrate import CORE, Owner
 from hub.sync import pull
 from hub.worker import LaneSpec, Worker
 
@@ -81,11 +81,13 @@ class HubApp:
         key_file = config.var_dir / "hub.key"
         may_create = not key_file.exists() and is_empty(settings.database_url, config.database)
         self._hub_key = HubKey.load(key_file, may_create=may_create)
+        own = [Owner(s.owner, s.versions) for s in registry.schemas.values()]
+        self._owners = [CORE, *own]
         self.store = make_store(
             settings.database_url,
             config.database,
             config.lock_file,
-            owners=[Owner(s.owner, s.versions) for s in registry.schemas.values()],
+            owners=own,
             breaker=BreakerPolicy(settings.breaker.failures, settings.breaker.first_s, settings.breaker.max_s),
             unresolved_after_s=settings.unknown.unresolved_after_days * 86400.0,
             key_fingerprint=self._hub_key.fingerprint,
@@ -342,7 +344,7 @@ class HubApp:
             if run.kind == "fan_out":
                 items = await FanOut(self.committer, self.store, self.directory, self.clock).run(run)
             elif run.kind == "backup":
-                items = await back_up(self.config, self.store, self.clock)
+                items = await back_up(self.config, self.store, self.clock, self._owners)
             else:
                 source = self.connections[run.object].source
                 assert source is not None

@@ -7,12 +7,15 @@ which the schedule runs, belongs to the event loop; the rest blocks.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 from time import monotonic
 
@@ -28,6 +31,8 @@ from hub.store.aside import RESERVE_BYTES, room_for, told_of
 from hub.store.backup import Archive, BackupKey, Header, Step, Summary, keep, new_archive, seal
 from hub.store.base import Store
 from hub.store.lock import ProcessLock
+from hub.store.move import move
+from hub.store.place import place
 from hub.store.sqlite import check, copy
 
 ENDING = ".backup"
@@ -58,15 +63,23 @@ class Restored:
     replaced: Path | None
 
 
-def ledger_file(config: Configuration) -> Path:
-    """The SQLite file. Raises: ConfigError when the ledger is in PostgreSQL."""
-    if config.is_postgres:
-        raise ConfigError(
-            "sổ cái nằm trong PostgreSQL: sao lưu bằng pg_dump, phục hồi bằng pg_restore vào một cơ sở dữ liệu mới; xem"
-            " docs/how-to/back-up-and-restore.md / the ledger is in PostgreSQL: back it up with pg_dump and restore it"
-            " with pg_restore into a new database; see docs/how-to/back-up-and-restore.md"
-        )
-    return config.database
+@contextmanager
+def as_file(config: Configuration, owners: Sequence[migrate.Owner], step: Step) -> Iterator[Path]:
+    """The ledger as an SQLite file: its own, or on PostgreSQL a copy of one moment, gone afterwards.
+
+    Raises: ConfigError when there is no ledger.
+    """
+    if not config.is_postgres:
+        if not copy.occupied(config.database):
+            raise ConfigError(f"chưa có sổ cái ở {config.database} / there is no ledger at {config.database} yet")
+        yield config.database
+        return
+    from hub.store.postgres.export import export  # asyncpg is an extra
+
+    with told_of(config.var_dir), TemporaryDirectory(prefix="copy-", dir=config.var_dir) as folder:
+        file = Path(folder) / config.database.name
+        asyncio.run(export(config.hub.database_url, file, owners, lambda rows: step("copy", 0, 0)))
+        yield file
 
 
 def backup_key(config: Configuration, given: Path | None) -> BackupKey:
@@ -86,12 +99,22 @@ def backup_key(config: Configuration, given: Path | None) -> BackupKey:
 
 def take(
     config: Configuration, now: datetime, step: Step, *, to: Path | None = None, key_file: Path | None = None,
-    prefix: str = "unionhub-",
+    prefix: str = "unionhub-", owners: Sequence[migrate.Owner] = (),
 ) -> Taken:  # fmt: skip
-    """One backup of the ledger as it is now, read back before it gets its name."""
-    database, key, started = ledger_file(config), backup_key(config, key_file), monotonic()
-    if not copy.occupied(database):
-        raise ConfigError(f"chưa có sổ cái ở {database} / there is no ledger at {database} yet")
+    """One backup of the ledger as it is now, read back before it gets its name.
+
+    Args:
+        owners: of the tables; needed on PostgreSQL.
+    """
+    key, started = backup_key(config, key_file), monotonic()
+    with as_file(config, owners, step) as database:
+        return _take(config, database, key, started, now, step, to, prefix)
+
+
+def _take(
+    config: Configuration, database: Path, key: BackupKey, started: float, now: datetime, step: Step, to: Path | None,
+    prefix: str,
+) -> Taken:  # fmt: skip
     path = to or _folder(config) / f"{prefix}{now:%Y%m%dT%H%M%SZ}{ENDING}"
     with new_archive(path) as (partial, file):
         shares_disk = path.parent.stat().st_dev == database.stat().st_dev
@@ -157,7 +180,9 @@ def restore(
     into: Path | None = None, replace: bool = False, key_file: Path | None = None,
 ) -> Restored:  # fmt: skip
     """Puts a backup in the ledger's place (or into the data folder ``into``), on hold, when all of it is right."""
-    var_dir, database = (into, into / "unionhub.db") if into else (config.var_dir, ledger_file(config))
+    if config.is_postgres and into is None:
+        return _restore_to_postgres(config, owners, file, now, step, replace=replace, key_file=key_file)
+    var_dir, database = (into, into / "unionhub.db") if into else (config.var_dir, config.database)
     archive = _usable(file, owners)
     key = backup_key(config, key_file)
     archive.check_key(key)
@@ -176,6 +201,30 @@ def restore(
         lock.release()
 
 
+def _restore_to_postgres(
+    config: Configuration, owners: Sequence[migrate.Owner], file: Path, now: datetime, step: Step, *,
+    replace: bool, key_file: Path | None,
+) -> Restored:  # fmt: skip
+    """Through a file beside the key, which then moves into the configured database: that must be empty."""
+    if replace:
+        raise ConfigError(
+            "trên PostgreSQL không có --replace: tạo một cơ sở dữ liệu trống rồi đặt UNIONHUB_DATABASE_URL theo đó"
+            " / there is no --replace on PostgreSQL: make an empty database and point UNIONHUB_DATABASE_URL there"
+        )
+    with told_of(config.var_dir), TemporaryDirectory(prefix="restore-", dir=config.var_dir) as folder:
+        aside = Path(folder)
+        shutil.copyfile(config.var_dir / "hub.key", aside / "hub.key")
+        restored = restore(config, owners, file, now, step, into=aside, key_file=key_file)
+        fingerprint = bytes.fromhex(restored.header.hub_key)
+
+        def moved(stage: str, table: str, done: int, total: int) -> None:
+            step("restore", 0, 0)
+
+        url = config.hub.database_url
+        asyncio.run(move(restored.database, config.lock_file, url, owners, fingerprint, moved, hold=copy.RESTORED))
+        return dataclasses.replace(restored, database=Path(place(url)))
+
+
 def verify(
     config: Configuration, owners: Sequence[migrate.Owner], file: Path, step: Step, *, key_file: Path | None = None
 ) -> tuple[Header, Summary]:
@@ -186,10 +235,14 @@ def verify(
 
 def findings(config: Configuration, owners: Sequence[migrate.Owner], step: Step) -> Iterator[check.Finding]:
     """What there is to say of the ledger in place."""
-    database = ledger_file(config)
-    if not copy.occupied(database):
-        raise ConfigError(f"chưa có sổ cái ở {database} / there is no ledger at {database} yet")
-    return check.findings(database, config.var_dir / "hub.key", {owner.name: owner for owner in owners}, step)
+    with as_file(config, owners, step) as database:
+        named = {owner.name: owner for owner in owners}
+        yield from check.findings(database, config.var_dir / "hub.key", named, step, is_copy=config.is_postgres)
+
+
+def named_ledger(config: Configuration) -> str:
+    """Where the ledger is, without secrets."""
+    return place(config.hub.database_url) if config.is_postgres else str(config.database)
 
 
 def _usable(file: Path, owners: Sequence[migrate.Owner]) -> Archive:
@@ -223,7 +276,7 @@ class _Stopped(Exception):
     """The hub stops."""
 
 
-async def back_up(config: Configuration, store: Store, clock: Clock) -> int:
+async def back_up(config: Configuration, store: Store, clock: Clock, owners: Sequence[migrate.Owner] = ()) -> int:
     """A scheduled run: one backup more, the oldest removed; one repair opened when it failed, cleared when not."""
     stop = Event()
 
@@ -232,7 +285,7 @@ async def back_up(config: Configuration, store: Store, clock: Clock) -> int:
             raise _Stopped
 
     def work() -> tuple[Taken, int]:
-        taken = take(config, clock(), step, prefix=_SCHEDULED)
+        taken = take(config, clock(), step, prefix=_SCHEDULED, owners=owners)
         return taken, prune(taken.path.parent, taken.header.installation, config.hub.backup.keep)
 
     thread = asyncio.ensure_future(asyncio.to_thread(work))

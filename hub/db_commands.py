@@ -112,7 +112,7 @@ def _owners(registry: Registry) -> list[Owner]:
 
 
 def _backup(config: Configuration, registry: Registry, p: Backup, report: Report) -> Json:
-    taken = backups.take(config, system_clock(), Progress(report), to=p.to, key_file=p.key)
+    taken = backups.take(config, system_clock(), Progress(report), to=p.to, key_file=p.key, owners=_owners(registry))
     return {
         "file": str(taken.path),
         "file_bytes": taken.file_bytes,
@@ -212,7 +212,7 @@ def _check(config: Configuration, registry: Registry, p: Check, report: Report) 
         return {"file": str(p.file), "ok": True, **header.model_dump(exclude={"salt"}), "sha256": summary.sha256}
     rows = [f._asdict() for f in backups.findings(config, _owners(registry), Progress(report))]
     ok = all(row["ok"] for row in rows)
-    return {"database": str(backups.ledger_file(config)), "checks": rows, "ok": ok, "failed": not ok}
+    return {"database": backups.named_ledger(config), "checks": rows, "ok": ok, "failed": not ok}
 
 
 def _move(config: Configuration, registry: Registry, p: Move, report: Report) -> Json:

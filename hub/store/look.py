@@ -20,7 +20,8 @@ class Found:
 
 async def look(url: str, owners: Sequence[Owner]) -> Found:
     """Raises: ConfigError when somebody has to change server, database, rights or this hub; Busy when waiting helps."""
-    from hub.store.postgres.connect import connect, explained, missing_right, place
+    from hub.store.place import place
+    from hub.store.postgres.connect import connect, explained, missing_right
     from hub.store.postgres.upgrade import pending
 
     connection = await connect(url)

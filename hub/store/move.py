@@ -20,6 +20,7 @@ import orjson
 from hub.errors import ConfigError, MoveFailed
 from hub.store.lock import ProcessLock
 from hub.store.migrate import Owner, upgrade_sqlite
+from hub.store.place import place
 from hub.store.rows import PAGE, Table, tables_of
 
 #: Bytes of rows in one transaction of the target.
@@ -44,9 +45,16 @@ class Content:
 
 
 async def move(
-    source: Path, lock_file: Path, url: str, owners: Sequence[Owner], fingerprint: bytes, progress: Progress
+    source: Path,
+    lock_file: Path,
+    url: str,
+    owners: Sequence[Owner],
+    fingerprint: bytes,
+    progress: Progress,
+    *,
+    hold: str = "moved",
 ) -> dict[str, Content]:
-    """Answers what was moved, by table.
+    """Answers what was moved, by table. ``hold``: why the target sends nothing until it is released.
 
     Raises: ConfigError when somebody has to change something, AlreadyRunning while a hub works on the file,
         MoveFailed when it can be tried again.
@@ -56,7 +64,7 @@ async def move(
     try:
         _prepare(source, owners)
         with closing(sqlite3.connect(source, isolation_level=None)) as file:
-            mover = _Move(file, url, owners, fingerprint, progress)
+            mover = _Move(file, url, owners, fingerprint, progress, hold)
             async with mover.connected():
                 return await mover.run()
     finally:
@@ -71,12 +79,19 @@ def _prepare(source: Path, owners: Sequence[Owner]) -> None:
 
 class _Move:
     def __init__(
-        self, file: sqlite3.Connection, url: str, owners: Sequence[Owner], fingerprint: bytes, progress: Progress
+        self,
+        file: sqlite3.Connection,
+        url: str,
+        owners: Sequence[Owner],
+        fingerprint: bytes,
+        progress: Progress,
+        hold: str,
     ) -> None:
         self._file = file
         self._url = url
         self._owners = owners
         self._progress = progress
+        self._hold = hold
         self._known: dict[str, bytes] = dict(file.execute("SELECT key, value FROM installation"))
         kept = self._known.get("key_fingerprint", fingerprint)
         if kept != fingerprint:
@@ -90,7 +105,7 @@ class _Move:
     async def connected(self) -> AsyncIterator[None]:
         import asyncpg
 
-        from hub.store.postgres.connect import connect, place
+        from hub.store.postgres.connect import connect
         from hub.store.postgres.upgrade import upgrade_postgres
 
         self._place = place(self._url)
@@ -152,7 +167,7 @@ class _Move:
                 "INSERT INTO installation (key, value) VALUES ($1, $2)",
                 [*self._known.items(), ("moving", b"1")],
             )
-            await self._target.execute("UPDATE ledger SET hold = 'moved'")
+            await self._target.execute("UPDATE ledger SET hold = $1", self._hold)
 
     async def _make_days(self) -> None:
         from hub.store.postgres import partitions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,30 +77,53 @@ _AS_NEW = (
 )
 
 
+#: All of them but today's: every statement on history looks into each.
+_OTHER_DAYS = (
+    "SELECT i.inhrelid::regclass::text FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent WHERE p.relkind = 'p'"
+    " AND i.inhrelid::regclass::text NOT SIMILAR TO '%(default|' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD') || ')'"
+)
+
+
+@dataclass(frozen=True)
+class UsedDatabase:
+    """One database for all tests of a process: copying one and dropping it costs half a second a test."""
+
+    server: Server
+    name: str
+    tables: frozenset[str]
+
+    def emptied(self) -> str:
+        """Its address: whoever was connected is gone, and so is every row and every table that a test made.
+
+        Truncating its many files costs ten times as much as deleting a few rows.
+        """
+        left = self.server.execute(_OTHERS, _MIGRATED, database=self.name)
+        made = [f"DROP TABLE {row[0]} CASCADE" for row in left if row[0] not in self.tables]
+        self.server.execute(*made, *(f"DELETE FROM {table}" for table in _EMPTIED), *_AS_NEW, database=self.name)
+        return self.server.dsn(self.name)
+
+
 @pytest.fixture(scope="session")
-def used_database(postgres_server: Server) -> Iterator[tuple[str, frozenset[str]]]:
-    """One database for the tests of this process, with the witnesses, and its tables: see ``ledger_dsn``."""
+def used_database(postgres_server: Server) -> Iterator[UsedDatabase]:
+    """With the witnesses, and today's partitions alone."""
     name = postgres_server.create_database(postgres_server.template("migrated", migrated))
     postgres_server.execute(*POSTGRES_WITNESSES, database=name, user="hub")
+    days = postgres_server.execute(_OTHER_DAYS, database=name)
+    postgres_server.execute(
+        *(f"DROP TABLE {row[0]}" for row in days),
+        # Two units that lock each other out wait that long; a second by default.
+        f"ALTER DATABASE {name} SET deadlock_timeout = '20ms'",
+        database=name,
+    )
     tables = frozenset(row[0] for row in postgres_server.execute(_MIGRATED, database=name))
-    # Two units that lock each other out wait that long; a second by default.
-    postgres_server.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '20ms'")
-    yield name, tables
+    yield UsedDatabase(postgres_server, name, tables)
     postgres_server.drop_database(name)
 
 
 @pytest.fixture
-def ledger_dsn(postgres_server: Server, used_database: tuple[str, frozenset[str]]) -> str:
-    """An empty ledger: whoever was still connected is gone, and so is every row and every table a test made.
-
-    Copying a database and dropping it costs half a second, truncating its hundred files an eighth; a few rows
-    are deleted in a hundredth.
-    """
-    name, tables = used_database
-    left = postgres_server.execute(_OTHERS, _MIGRATED, database=name)
-    made = [f"DROP TABLE {row[0]} CASCADE" for row in left if row[0] not in tables]
-    postgres_server.execute(*made, *(f"DELETE FROM {table}" for table in _EMPTIED), *_AS_NEW, database=name)
-    return postgres_server.dsn(name)
+def ledger_dsn(used_database: UsedDatabase) -> str:
+    """An empty ledger with the witnesses."""
+    return used_database.emptied()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -12,7 +12,8 @@ import pytest
 
 from hub.errors import Busy, ConfigError
 from hub.store.migrate import CORE
-from hub.store.postgres.connect import check_server, connect, explained, place
+from hub.store.place import place
+from hub.store.postgres.connect import check_server, connect, explained
 from hub.store.postgres.upgrade import upgrade_postgres
 from tests.postgres import PASSWORD, PASSWORD_ROLE, ROLE, Server
 

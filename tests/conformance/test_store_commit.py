@@ -162,13 +162,6 @@ async def test_a_delivery_is_owed_once_per_event_destination_recipient_and_gener
 # -- the feed ----------------------------------------------------------------------------------------
 
 
-async def test_positions_follow_the_order_of_commit_whatever_the_ids_say(desk: Desk) -> None:
-    low, high = sorted((new_id().bytes, new_id().bytes))
-    await desk.commit(fact("late", desk.now, event_id=high))
-    await desk.commit(fact("early", desk.now, event_id=low))
-    assert await desk.store.read("SELECT id FROM event ORDER BY position") == [(high,), (low,)]
-
-
 async def test_a_rolled_back_unit_leaves_no_gap_in_the_positions(probe: Store, desk: Desk) -> None:
     """The books are checked after each test: positions 1, 2, 3, ..."""
     for i in range(3):

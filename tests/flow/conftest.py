@@ -47,7 +47,8 @@ class Site:
     """One installation in a folder; may be opened again and again, with other parts."""
 
     folder: Path
-    clock: Clock
+    #: None is the ledger's own.
+    clock: Clock | None
     parts: dict[str, Connection] = field(default_factory=dict)
     channels: dict[str, str] = field(default_factory=dict)
     subscriptions: list[dict[str, Any]] = field(default_factory=list)

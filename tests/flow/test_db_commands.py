@@ -34,6 +34,7 @@ from hub.testing import RecordingSink, StandingClock, eventually
 from tests.command_line import Done, Run, unionhub
 from tests.flow.conftest import Site, emit, later, reach, states
 from tests.ledger import check_books
+from tests.postgres import Server
 
 __all__ = ["unionhub"]  # a fixture
 
@@ -338,11 +339,38 @@ def test_checking_the_ledger_ends_with_1_when_something_is_wrong_and_2_without_a
     assert not (machine.folder / "empty").exists()
 
 
-def test_a_ledger_in_postgresql_is_left_to_its_own_tools(machine: Machine) -> None:
-    archive = machine.backup()
-    for command in (("backup",), ("restore", archive), ("check",)):
-        done = machine("db", *command, UNIONHUB_DATABASE_URL="postgresql://hub@127.0.0.1:1/hub")
-        assert done.code == 2 and "pg_dump" in done.err and "back-up-and-restore.md" in done.err
+@pytest.mark.postgres
+def test_a_ledger_in_postgresql_is_backed_up_and_restored_by_the_same_commands(
+    machine: Machine, postgres_server: Server, postgres_dsn: str
+) -> None:
+    """Moved, backed up, restored into an empty database: the same rows, on hold; and nowhere over another ledger."""
+    moved = machine("db", "move", "--to", postgres_dsn, "--json")
+    assert moved.code == 0 and {t["table"]: t["rows"] for t in moved.json["tables"]}["content"] == 3000
+    assert machine("connections", "list").code == 2, "the old file refuses"
+    url = {"UNIONHUB_DATABASE_URL": postgres_dsn}
+    done = machine("db", "backup", "--json", **url)
+    assert done.code == 0, done
+    archive = done.json["file"]
+    checked = machine("db", "check", "--json", **url)
+    assert checked.code == 0 and {c["check"] for c in checked.json["checks"]} > {"books.counters", "key", "hold"}
+
+    name = postgres_server.create_database()
+    try:
+        other = {"UNIONHUB_DATABASE_URL": postgres_server.dsn(name)}
+        assert machine("db", "restore", archive, "--replace", **other).code == 2
+        restored = machine("db", "restore", archive, "--json", **other)
+        assert restored.code == 0 and restored.json["hold"] == "restored", restored
+        rows = postgres_server.execute("SELECT (SELECT count(*) FROM content), hold FROM ledger", database=name)
+        assert [tuple(row) for row in rows] == [(3000, "restored")]
+        assert machine("db", "check", **other).code == 0
+        assert machine("release", **other).code == 0
+        assert machine("connections", "list", **other).code == 0, "and a release lasts"
+        assert postgres_server.execute("SELECT hold FROM ledger", database=name)[0][0] is None
+        again = machine("db", "restore", archive, **other)
+        assert again.code == 2 and name in again.err
+    finally:
+        postgres_server.drop_database(name)
+    assert not [path for path in machine.var.iterdir() if path.is_dir()], "nothing is left beside the key"
 
 
 # -- a whole hub, its sink counted -----------------------------------------------------------------

@@ -5,17 +5,16 @@ A message names server and database, never the user's password: the address as i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
 
 from hub.errors import Busy, ConfigError, HubError
+from hub.store.place import place
 
 #: PostgreSQL 14 is the oldest its makers still mend.
 OLDEST_MAJOR = 14
-_ADDRESS = re.compile(r"postgres(?:ql)?://(?:[^/?#@]*@)?(?P<server>[^/?#@]*)/(?P<database>[^/?#@]*)(?:\?[^#@]*)?")
 
 
 async def connect(
@@ -58,22 +57,6 @@ async def connect(
         await connection.close()
         raise
     return connection
-
-
-def place(url: str) -> str:
-    """``server/database`` of the address, for messages.
-
-    Raises: ConfigError when it is no address of PostgreSQL's.
-    """
-    match = _ADDRESS.fullmatch(url)
-    if match is None:
-        # An unescaped sign of a password may have ended up anywhere: nothing of the text is repeated.
-        raise ConfigError(
-            "địa chỉ cơ sở dữ liệu viết sai: cần postgresql://NGƯỜI_DÙNG@MÁY:CỔNG/TÊN; ký tự đặc biệt trong mật khẩu"
-            " viết dạng %XX / the database's address is written wrongly: postgresql://USER@HOST:PORT/NAME is needed;"
-            " signs like @ and / in a password are written %XX"
-        )
-    return f"{match['server'] or 'socket'}/{match['database']}"
 
 
 def check_server(where: str, major: int, version: str, *, standby: bool, encoding: str) -> None:

@@ -9,8 +9,9 @@ import asyncpg
 
 from hub.errors import Busy, ConfigError
 from hub.store.migrate import Owner, is_behind, run_scripts
+from hub.store.place import place
 from hub.store.postgres import partitions
-from hub.store.postgres.connect import connect, explained, missing_right, place
+from hub.store.postgres.connect import connect, explained, missing_right
 
 #: Advisory locks are a database's own; this one says "unionhub".
 UPGRADE_LOCK = int.from_bytes(b"unionhub")

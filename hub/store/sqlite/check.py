@@ -28,8 +28,13 @@ class Finding(NamedTuple):
     detail: str
 
 
-def findings(database: Path, key_file: Path, owners: Mapping[str, migrate.Owner], step: Step) -> Iterator[Finding]:
-    """Every check, in the order a person would ask. A file that cannot be read ends them."""
+def findings(
+    database: Path, key_file: Path, owners: Mapping[str, migrate.Owner], step: Step, *, is_copy: bool = False
+) -> Iterator[Finding]:
+    """Every check, in the order a person would ask. A file that cannot be read ends them.
+
+    ``is_copy``: of a ledger elsewhere; its place says nothing then.
+    """
     try:
         with closing(open_to_read(database)) as db:
             with watched(db, lambda: step("check", 0, 0)):
@@ -43,7 +48,7 @@ def findings(database: Path, key_file: Path, owners: Mapping[str, migrate.Owner]
         return
     yield from _schemas(facts, owners)
     yield _key(facts, key_file)
-    yield _marker(facts, database)
+    yield Finding("hold", True, f"held {facts.hold}" if facts.hold else "") if is_copy else _marker(facts, database)
 
 
 def _books(db: sqlite3.Connection, step: Step) -> Iterator[Finding]:
