@@ -18,7 +18,7 @@ from hub import __version__, db_commands, log
 from hub.contract import Command, Report
 from hub.control import all_commands, call_running, is_usage, run_command
 from hub.db_commands import FileCommand
-from hub.errors import AlreadyRunning, HubError
+from hub.errors import AlreadyRunning, Busy, HubError
 from hub.model import Json
 from hub.plugins import Registry, load_plugins
 from hub.render import progress_line, table_of
@@ -342,7 +342,8 @@ def main() -> None:
     except AlreadyRunning as error:
         _fail(f"một tiến trình khác đang dùng sổ cái này; chưa có gì thay đổi / {error}; nothing was changed", 2)
     except HubError as error:
-        _fail(str(error), 2 if is_usage(error) else 1)
+        told = (_of_postgres(error) if isinstance(error, Busy) else None) or error
+        _fail(str(told), 2 if is_usage(told) else 1)
     except OSError as error:
         name, why = error.filename or "", error.strerror or str(error)
         _fail(f"không đọc hoặc ghi được {name}: {why} / cannot read or write {name}: {why}", 1)
@@ -352,14 +353,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        known = _of_postgres(error)
-        if known is None:
+        if (known := _of_postgres(error)) is None:
             raise
         _fail(str(known), 2 if is_usage(known) else 1)
 
 
 def _of_postgres(error: Exception) -> HubError | None:
-    """What an operator can do about an error of PostgreSQL's that came this far; None: it is none of the known ones."""
+    """What an operator can do about an error of PostgreSQL's, or one it caused; None: it is none of the known ones."""
     if "asyncpg" not in sys.modules:
         return None
     from hub.store.postgres.connect import explained

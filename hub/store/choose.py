@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hub.clock import Clock
 from hub.store.base import BreakerPolicy, Store
+from hub.store.look import look
 from hub.store.migrate import Owner
 
 POSTGRES = "postgresql://"
@@ -55,18 +56,13 @@ def make_store(
 def is_empty(url: str, file: Path) -> bool:
     """Whether no ledger is there yet: only then may a new key be made for it.
 
-    Raises: ConfigError when the server cannot be asked.
+    Raises: ConfigError when the server cannot be asked, or would let no ledger be made.
     """
     if not url.startswith(POSTGRES):
         return not file.exists() or file.stat().st_size == 0
-    from hub.store.postgres.connect import connect
 
     async def ask() -> bool:
-        connection = await connect(url)
-        try:
-            return await connection.fetchval("SELECT to_regclass('installation')") is None
-        finally:
-            await connection.close()
+        return (await look(url, [])).tables == "none"
 
     answers: list[bool | BaseException] = []
 

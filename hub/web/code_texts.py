@@ -81,6 +81,7 @@ REASONS: dict[str, Pair] = {
     "body_changed": ("nội dung khác với lần thử đầu", "the body differs from the first try"),
     "no_such_destination": ("cấu hình không còn điểm đến này", "this destination is no longer configured"),
     "lease_lost": ("lượt nhận việc đã hết hạn", "the lease was lost"),
+    "instant_missed": ("lỡ thời điểm gửi đã định", "its moment to be sent had passed"),
     "plugin_error": ("phần mở rộng báo lỗi", "the plugin raised an error"),
     "conflict": ("dữ liệu vừa được thay đổi", "the data was being changed"),
     "busy": ("sổ cái đang bận", "the ledger was busy"),

@@ -59,8 +59,7 @@ def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-#: What a new database holds besides the ledger's tables.
-_MIGRATED = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
+_TABLES = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
 _OTHERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
     " AND pid <> pg_backend_pid()"
@@ -75,12 +74,11 @@ _AS_NEW = (
     "SELECT setval(pg_get_serial_sequence('queue', 'seq'), 1, false),"
     " setval(pg_get_serial_sequence('repair', 'id'), 1, false)",
 )
-
-
 #: All of them but today's: every statement on history looks into each.
 _OTHER_DAYS = (
-    "SELECT i.inhrelid::regclass::text FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent WHERE p.relkind = 'p'"
-    " AND i.inhrelid::regclass::text NOT SIMILAR TO '%(default|' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD') || ')'"
+    "SELECT c.relname FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent JOIN pg_class c ON c.oid = i.inhrelid"
+    " WHERE p.relkind = 'p' AND c.relname NOT LIKE '%default'"
+    " AND c.relname NOT LIKE '%' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')"
 )
 
 
@@ -97,7 +95,7 @@ class UsedDatabase:
 
         Truncating its many files costs ten times as much as deleting a few rows.
         """
-        left = self.server.execute(_OTHERS, _MIGRATED, database=self.name)
+        left = self.server.execute(_OTHERS, _TABLES, database=self.name)
         made = [f"DROP TABLE {row[0]} CASCADE" for row in left if row[0] not in self.tables]
         self.server.execute(*made, *(f"DELETE FROM {table}" for table in _EMPTIED), *_AS_NEW, database=self.name)
         return self.server.dsn(self.name)
@@ -115,7 +113,7 @@ def used_database(postgres_server: Server) -> Iterator[UsedDatabase]:
         f"ALTER DATABASE {name} SET deadlock_timeout = '20ms'",
         database=name,
     )
-    tables = frozenset(row[0] for row in postgres_server.execute(_MIGRATED, database=name))
+    tables = frozenset(row[0] for row in postgres_server.execute(_TABLES, database=name))
     yield UsedDatabase(postgres_server, name, tables)
     postgres_server.drop_database(name)
 

@@ -31,6 +31,8 @@ class Owed:
     tries: int = 0
     crashes: int = 0
     lease_no: int = 0
+    owner: bytes = b""
+    attempts: int = 0
     held: bool = False
     of_parts: int = 0
     parts: dict[str, str] = field(default_factory=dict)
@@ -49,7 +51,10 @@ class Model:
         self.now = now
         self.owed: dict[bytes, Owed] = {}
         self.paused: set[str] = set()
+        self.on_hold = False
         self.receipts: dict[str, set[str]] = {}
+        #: Until when each process is taken to live.
+        self.lives_until: dict[bytes, int] = {}
 
     # -- moves -----------------------------------------------------------------------------------
 
@@ -91,7 +96,7 @@ class Model:
 
     def claimable(self, destination: str, now: int) -> list[bytes]:
         """In the order they should be leased."""
-        if destination in self.paused:
+        if destination in self.paused or self.on_hold:
             return []
         due = [
             (o.priority, o.due, o.seq, id)
@@ -101,6 +106,8 @@ class Model:
         return [id for *_, id in sorted(due)]
 
     def suspects(self, now: int) -> set[bytes]:
+        if self.on_hold:
+            return set()
         return {
             id
             for id, o in self.owed.items()
@@ -170,16 +177,38 @@ class Model:
             else:
                 self.end(o, S.DEAD, "unresolved")
 
-    def crash(self, now: int) -> None:
-        for o in sorted(self.owed.values(), key=lambda o: o.seq):
+    def beat(self, boot: bytes, now: int, until: int) -> None:
+        """Nobody is taken to live much longer than who beats now: the clock may have been set back."""
+        self.lives_until[boot] = until
+        for other, end in self.lives_until.items():
+            if end > until + (until - now):
+                self.lives_until[other] = until
+
+    def take_over(self, boot: bytes, now: int) -> int:
+        """Frees what processes hold that are gone; answers how much."""
+        self.lives_until = {b: until for b, until in self.lives_until.items() if until > now or b == boot}
+        gone = [
+            o
+            for o in sorted(self.owed.values(), key=lambda o: o.seq)
+            if o.state in (S.LEASED, S.SENDING) and o.owner != boot and o.owner not in self.lives_until
+        ]
+        for o in gone:
+            o.crashes += 1
+            o.attempts += 1
             if o.state is S.LEASED:
-                o.crashes += 1
                 self.move(o, S.PENDING, "crashed")
                 o.due = now
                 if o.crashes >= POISON:
                     self.end(o, S.DEAD, "poison")
-            elif o.state is S.SENDING:
-                o.crashes += 1
+            else:
                 self.move(o, S.UNKNOWN, "crashed_while_sending")
                 o.due = now + UNRESOLVED
                 self.weigh(o)
+        return len(gone)
+
+    def free(self, boot: bytes, known: set[bytes]) -> int:
+        """What a process was given and never heard of."""
+        lost = [o for id, o in self.owed.items() if o.state is S.LEASED and o.owner == boot and id not in known]
+        for o in lost:
+            self.move(o, S.PENDING, o.reason)
+        return len(lost)
