@@ -197,6 +197,10 @@ async def _prune(hub: Hub, p: Prune, report: Report) -> Json:
     }
 
 
+async def _nodes(hub: Hub, p: Nothing, report: Report) -> Json:
+    return {"nodes": await views.nodes(_app(hub).store)}
+
+
 async def _release(hub: Hub, p: Nothing, report: Report) -> Json:
     app = _app(hub)
     was = await app.store.held()
@@ -261,6 +265,10 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         group="db", name="prune", params=Prune, run=_prune,
         help_vi="Xóa lịch sử đã quá thời hạn lưu, ngay bây giờ", help_en="Delete history past its retention, now",
+    ),
+    Command(
+        group="", name="nodes", params=Nothing, run=_nodes, writes=False,
+        help_vi="Các nút đang dùng chung sổ cái PostgreSQL", help_en="The nodes that share a ledger on PostgreSQL",
     ),
     Command(
         group="", name="release", params=Nothing, run=_release,

@@ -90,7 +90,8 @@ class Nodes:
 
     async def join(self) -> None:
         """The first sign of life; raises what the store raises."""
-        await self._beat()
+        while await self._beat() == 0.0:
+            pass
         off_s = (system_clock() - self._clock()).total_seconds()
         if isinstance(self._clock, ServerClock) and abs(off_s) > CLOCK_OFF_S:
             log("node.clock_off", node=self._name, off_s=round(off_s, 3))
@@ -124,13 +125,16 @@ class Nodes:
                 pause = min(self._every_s, RETRY_S)
 
     async def _beat(self) -> float:
-        """Renews all that this process holds; answers how many seconds until the next time."""
+        """Renews all that this process holds; answers how many seconds until the next time.
+
+        0.0: the answer took so long that it says nothing; at once again.
+        """
         if not self._store.shared:
             return self._every_s
         asked, now = await self.set_clock()
         until = now + self._lease_us
         next_end = await self._store.beat(self._boot, self._name, now, until)
-        if steady() >= asked + self._trust_s:  # answered too late to say anything about now
+        if steady() >= asked + self._trust_s:
             return 0.0
         if not self.good():
             self.term += 1

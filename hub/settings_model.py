@@ -73,7 +73,7 @@ class WorkerSettings(Section):
         ),
     )
     claim_batch: int = Field(
-        default=500, ge=1, le=10_000, title="Số lượt gửi nhận mỗi lần", description="Deliveries claimed in one step."
+        default=1000, ge=1, le=10_000, title="Số lượt gửi nhận mỗi lần", description="Deliveries claimed in one step."
     )
     attempt_deadline_s: Seconds = Field(
         default=20,

@@ -331,6 +331,28 @@ async def repairs(store: Store, who: Principal = OPERATOR) -> list[Json]:
     ]
 
 
+async def nodes(store: Store, who: Principal = OPERATOR) -> list[Json]:
+    """The processes that share the ledger, the oldest first; none on SQLite, which one process has for itself."""
+    held: dict[bytes, list[str]] = {}
+    for lease, owner in await store.read("SELECT name, owner FROM lease ORDER BY name"):
+        held.setdefault(owner, []).append(lease)
+    now = await store.now()
+    return [
+        {
+            "name": name,
+            "boot": show_id(boot),
+            "since": show_time(started_at),
+            "state": "alive" if lease_until > now else "silent",
+            "lease_until": show_time(lease_until),
+            "leads": "leader" in held.get(boot, ()),
+            "sessions": [lease.split(":")[1] for lease in held.get(boot, ()) if lease.startswith("session:")],
+        }
+        for boot, name, started_at, lease_until in await store.read(
+            "SELECT boot, name, started_at, lease_until FROM node ORDER BY started_at, boot"
+        )
+    ]
+
+
 async def batches(store: Store, who: Principal = OPERATOR) -> list[Json]:
     return [
         {

@@ -7,7 +7,7 @@ another. A slot is free when its try ends; the settlement commits behind it.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -24,11 +24,9 @@ from hub.store.base import AttemptRow, ClaimRequest, Job, Settlement, Store
 POLL_S = 1.0
 #: A commit waits this long for company, unless so many wait already: each costs a disk flush.
 SETTLE_WITHIN_S, SETTLE_AT = 0.02, 100
-#: How often running tries are held against their limits, and lanes learn their speed.
+#: How often running tries are held against their limits. A lane may hold so much work beside the tries in flight:
+#: a claim waits for two disk flushes, in which a fast partner takes many times the tries in flight.
 WATCH_EVERY_S = 0.25
-#: Part of what a lane worked off meanwhile that it may hold beside the tries in flight: a claim costs two disk
-#: flushes of waiting, in which a fast partner would take many times the tries in flight.
-AHEAD = 0.5
 #: How late a send instant may be used where other nodes have the next ones, beside half its spacing: so much, and
 #: the room that the spacing leaves, keep any second within one more than was agreed.
 LATE_US = 20_000
@@ -94,12 +92,12 @@ class Lane:
         self._closed = False
 
     def room(self) -> int:
-        """Rows it pays to lease now: one round in flight, and one or an eighth of a second's work behind it."""
+        """Rows it pays to lease now: one round in flight, and another or what the last watch saw it work off."""
         return self.spec.concurrency + self._ahead - self.running - len(self.jobs)
 
     def learn_speed(self) -> None:
         """Called every ``WATCH_EVERY_S``; a lane that became slow holds no more than one round behind."""
-        self._ahead = max(self.spec.concurrency, int(self._ended * AHEAD))
+        self._ahead = max(self.spec.concurrency, self._ended)
         self._ended = 0
 
     def put(self, job: Job) -> None:
@@ -200,6 +198,9 @@ class Worker:
         self._settling: list[Settlement] = []
         self._unsure_until = self._unsure_at = 0.0
         self._settle_wake = asyncio.Event()
+        #: Set while no settlement is on its way to the ledger: then a claim and the next one can share a flush.
+        self._settled_all = asyncio.Event()
+        self._settled_all.set()
         self._suspects: set[bytes] = set()
         self._stopping = False
         self._ended = False
@@ -268,10 +269,14 @@ class Worker:
         self._wake.clear()
         if len(self._to_settle) > UNSETTLED:
             return 0.05
-        capacity = {name: lane.room() for name, lane in self._lanes.items() if lane.hungry}
+        await self._settled_all.wait()
+        if not any(lane.hungry for lane in self._lanes.values()) or not self._may_claim():
+            return POLL_S
+        # One that is not hungry is asked along: the claim is made and committed anyway.
+        capacity = {name: room for name, lane in self._lanes.items() if (room := lane.room()) > 0}
         for name in [n for n in capacity if self._left_alone and self._is_left_alone(n)]:
             del capacity[name]
-        if not capacity or not self._may_claim():
+        if not capacity:
             return POLL_S
         term = self._term()
         now = to_us(self._clock())
@@ -300,8 +305,11 @@ class Worker:
                 self._settle(self._deliverer.release(job))
             else:
                 lane.put(job)
-        if claim.jobs:
+        brought = Counter([job.destination for job in claim.jobs])
+        more = (name for name, room in capacity.items() if brought[name] >= room and self._lanes[name].hungry)
+        if len(claim.jobs) >= self._claim_batch or any(more):
             return 0.0
+        # The others brought less than they had room for: another look would commit an empty claim.
         return min(max((claim.next_at - now) / 1_000_000, 0.02), POLL_S)
 
     async def _free_unheard(self) -> None:
@@ -378,6 +386,7 @@ class Worker:
                 await asyncio.sleep(SETTLE_WITHIN_S)
             batch, self._to_settle = self._to_settle, []
             self._settling = batch
+            self._settled_all.clear()
             try:
                 ok = await self._store.settle(batch, to_us(self._clock()))
             except Busy:  # kept in memory and tried again: the outcome of a try is never dropped
@@ -389,7 +398,10 @@ class Worker:
                 log("worker.blocked", reason=type(error).__name__)
                 await self._settle_apart(batch)
                 continue
+            finally:
+                self._settled_all.set()
             self._settled(batch, ok)
+            await asyncio.sleep(0)  # a claim that waited goes first, and with it what ended meanwhile
 
     async def _settle_apart(self, batch: list[Settlement]) -> None:
         """One by one; what a plugin left in it that no column takes is dropped, the outcome stands."""

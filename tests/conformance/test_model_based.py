@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,11 @@ STATES = (
 class Ledger(RuleBasedStateMachine):
     """The moves that any engine knows; an engine says how a ledger begins and how a process dies."""
 
+    loop: asyncio.Runner
     desks: list[Desk]
 
     @initialize()
     def begin(self) -> None:
-        self.loop = asyncio.Runner()
         self.clock = StandingClock()
         self.model = Model(lambda: self.clock_us)
         self.jobs: list[Job] = []
@@ -109,7 +109,6 @@ class Ledger(RuleBasedStateMachine):
             self.run(check_moves(self.store))
         finally:
             self.run(self.close())
-            self.loop.close()
 
     # -- units -----------------------------------------------------------------------------------
 
@@ -450,20 +449,18 @@ class OnPostgres(Ledger):
     """Two processes; one that dies is found out by the other, or by itself when it starts again."""
 
     database: UsedDatabase
+    #: Open from the first example to the last.
+    stores: list[Store]
 
     async def open(self) -> None:
-        from hub.store.postgres import PostgresStore
-
-        dsn = self.database.emptied()
-        self.desks = []
-        for n in range(2):
-            store = PostgresStore(dsn, breaker=NO_BREAKER)
-            await store.open()
-            self.desks.append(Desk(store, self.clock, boot=f"boot-{n}".encode().ljust(16), destinations=["a", "b"]))
+        self.database.clear()
+        boots = [f"boot-{n}".encode().ljust(16) for n in range(len(self.stores))]
+        self.desks = [
+            Desk(s, self.clock, boot, destinations=["a", "b"]) for s, boot in zip(self.stores, boots, strict=True)
+        ]
 
     async def close(self) -> None:
-        for desk in self.desks:
-            await desk.store.close()
+        """The next example goes on with them."""
 
     @rule(node=NODES, in_order=st.booleans(), found_out=st.booleans())
     def crash(self, node: int, in_order: bool, found_out: bool) -> None:
@@ -488,9 +485,19 @@ def run(machine: type[Ledger], examples: int, **more: Any) -> None:
 
 
 def test_sqlite_agrees_with_the_model(empty_sqlite: Path) -> None:
-    run(OnSqlite, 50, empty=empty_sqlite)
+    with asyncio.Runner() as loop:
+        run(OnSqlite, 50, loop=loop, empty=empty_sqlite)
 
 
 @pytest.mark.postgres
 def test_postgres_agrees_with_the_model(used_database: UsedDatabase) -> None:
-    run(OnPostgres, 12, database=used_database)
+    from hub.store.postgres import PostgresStore
+
+    dsn = used_database.emptied()
+    stores = [PostgresStore(dsn, breaker=NO_BREAKER) for _ in range(2)]
+    with asyncio.Runner() as loop:
+        for store in stores:
+            loop.run(store.open())
+        run(OnPostgres, 25, loop=loop, database=used_database, stores=stores)
+        for store in stores:
+            loop.run(store.close())

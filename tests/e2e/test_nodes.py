@@ -7,6 +7,7 @@ over all nodes, and whatever one node does at a time is gone on with by another.
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +21,15 @@ from uuid import UUID
 
 import pytest
 
-from tests.e2e.installation import ROOT
+from tests.command_line import Run, unionhub
+from tests.e2e.installation import ROOT, Installation
 from tests.e2e.installation import until as until_within
 from tests.e2e.node import PAGES
 from tests.e2e.test_kill import PATIENCE_S, Process
 from tests.ledger import OPEN
 from tests.postgres import Server
+
+__all__ = ["unionhub"]  # a fixture
 
 pytestmark = pytest.mark.postgres
 
@@ -291,3 +295,50 @@ def test_the_lead_was_taken_over_each_time(story: Story) -> None:
     assert len(story.handed_over) == 3 and len(survivors) == 3, "the one that was left led"
     told = {line["boot"] for node in story.all_nodes for line in node.said("node.lost")}
     assert {node.boot for node in story.killed} | {node.boot for node, _ in story.stops} <= told
+
+
+# -- as an operator adds and stops a node --------------------------------------------------------------
+
+
+@pytest.fixture
+def installations(
+    tmp_path: Path, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[Installation]]:
+    """Two folders with a plain configuration, for one empty database."""
+    database = postgres_server.create_database()
+    monkeypatch.setenv("UNIONHUB_DATABASE_URL", postgres_server.dsn(database))
+    made = []
+    for name in ("one", "two"):
+        (tmp_path / name / "config" / "connections").mkdir(parents=True)
+        for file in ("hub.toml", "subscriptions.toml"):
+            (tmp_path / name / "config" / file).touch()
+        made.append(Installation(tmp_path / name))
+    yield made
+    postgres_server.drop_database(database)
+
+
+def test_a_node_joins_with_a_copy_of_the_key_and_takes_over_when_the_other_is_stopped(
+    installations: list[Installation], unionhub: Run
+) -> None:
+    one, two = installations
+
+    def nodes() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = unionhub("nodes", "--json", "--config", two.config).json["nodes"]
+        return found
+
+    with one.hub() as first:
+        refused = unionhub("run", "--config", two.config)
+        assert refused.code == 2 and "chép tệp khóa" in refused.err and "copy the key file" in refused.err
+        assert not (two.folder / "var" / "hub.key").exists()
+        (two.folder / "var").mkdir(exist_ok=True)
+        shutil.copy(one.folder / "var" / "hub.key", two.folder / "var" / "hub.key")
+        with two.hub() as second:
+            before = nodes()
+            assert [node["leads"] for node in before] == [True, False], "the oldest first"
+            assert {node["state"] for node in before} == {"alive"}
+            assert unionhub("nodes", "--config", two.config).out.count(str(before[1]["boot"])) == 1
+            assert first.stop() == 0
+            # It went in order: nobody waits for its lease, a minute, to end.
+            until_within(lambda: [node["leads"] for node in nodes()] == [True], 30)
+            assert nodes()[0]["boot"] == before[1]["boot"]
+            assert second.stop() == 0

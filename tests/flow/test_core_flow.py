@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 
-from hub import views
+from hub import views, worker
 from hub.app import HubApp
 from hub.contract import (
     Accepted,
@@ -73,6 +74,24 @@ async def test_two_subscriptions_to_one_destination_owe_it_once(site: Site) -> N
         await emit(hub)
         await reach(hub, ["delivered"])
         assert [s.event.data["secret"] for s in sink.shipments] == ["s"]
+
+
+async def test_a_backlog_drains_without_anybody_looking_now_and_then(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "POLL_S", 3600.0)
+    sink = site.sink("alpha", concurrency=20)
+
+    async def in_some_turns(shipment: Shipment) -> Outcome:
+        for _ in range(shipment.event.data["n"] % 50):  # so that tries end one by one
+            await asyncio.sleep(0)
+        return Delivered()
+
+    sink.script = [in_some_turns] * 2500
+    async with site.running(start=False) as hub:
+        await emit(hub, 2500)
+        await hub.start()
+        await shipped(sink, 2500)
 
 
 # -- retries -----------------------------------------------------------------------------------------

@@ -40,12 +40,12 @@ async def test_a_lane_asks_for_one_round_in_flight_and_one_behind_it() -> None:
     await dismissed(lane)
 
 
-async def test_a_fast_lane_asks_for_an_eighth_of_a_second_of_work_and_for_less_when_it_is_slow_again() -> None:
+async def test_a_fast_lane_asks_for_what_it_worked_off_lately_and_for_less_when_it_is_slow_again() -> None:
     tries = Tries()
     lane = Lane(LaneSpec(10), system_clock, tries)
     await tries.end(lane, 500)
     lane.learn_speed()
-    assert lane.room() == 10 + 250
+    assert lane.room() == 10 + 500
     await tries.end(lane, 8)
     lane.learn_speed()
     assert lane.room() == 20

@@ -52,6 +52,11 @@ SETTINGS = {
     "lock_timeout": "10s",
     # What a node that was stopped holds, the others wait for.
     "idle_in_transaction_session_timeout": "5s",
+    # And what it does not read any more, or a node whose machine is gone.
+    "tcp_user_timeout": "10s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
     "jit": "off",
 }
 #: Signs of life wait for nothing that work waits for: a process that could not say it lives would lose its work.
