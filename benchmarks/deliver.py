@@ -1,6 +1,6 @@
 """How fast the shipped hub delivers durable, signed events, beside a bare client on the same machine.
 
-    python -m benchmarks.deliver [--store sqlite] [--events 20000] [--sink URL]
+    python -m benchmarks.deliver [--store sqlite|postgres] [--database URL] [--events 20000] [--sink URL]
 
 Prints one JSON object (benchmarks/README.md says what each key means); progress goes to standard error.
 Exit code 1: an event was lost, or the run is void because the sink was too slow to be a yardstick.
@@ -11,22 +11,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import resource
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.baseline import CONCURRENCY
 from benchmarks.process import print_json, run
 from benchmarks.workload import EVENT_TYPE, SECRET, drafts
 from hub.app import HubApp
 from hub.contract import UnitOfWork
+from hub.demo.outside import Outside
 from hub.log import configure as configure_log
 from hub.model import to_us
 from hub.plugins import load_plugins
@@ -53,10 +55,12 @@ class HubRun:
     #: From the first commit called to the last delivery settled.
     all_done_s: float
     cpu_s: float
+    #: Of all processes of the PostgreSQL server; None without one, or when it is on another machine.
+    server_cpu_s: float | None
     rss_peak_mb: float
 
 
-async def run_hub(url: str, count: int, folder: Path) -> HubRun:
+async def run_hub(url: str, count: int, folder: Path, database_url: str) -> HubRun:
     """Runs the shipped hub in this process on ``folder`` until ``count`` events are delivered to ``url``."""
     _write_secret(folder / "config")
     partner = {"url": url, "secret": {"file": "secret"}, "concurrency": CONCURRENCY}
@@ -68,6 +72,7 @@ async def run_hub(url: str, count: int, folder: Path) -> HubRun:
             load_plugins(),
             connections={"partner": {"type": "partner", "settings": partner}},
             subscriptions=[subscription],
+            settings={"database_url": database_url},
         ) as hub:
             return await _timed(hub, count)
 
@@ -89,6 +94,8 @@ async def _timed(hub: HubApp, count: int) -> HubRun:
         for unit in left:
             event_ids.extend(map(str, (await hub.commit(unit)).events))
 
+    server = await _server_pid(hub)
+    server_cpu = _server_cpu_s(server)
     cpu = _cpu_s()
     started, clock = to_us(hub.now()), perf_counter()
     await asyncio.gather(*(enqueue() for _ in range(CALLERS)))
@@ -96,6 +103,7 @@ async def _timed(hub: HubApp, count: int) -> HubRun:
     say(f"enqueued: {count / enqueue_s:,.0f}/s")
     await _until_delivered(hub, count)
     cpu = _cpu_s() - cpu
+    server_cpu = _server_cpu_s(server) - server_cpu
     settled = await hub.store.read("SELECT settled_at FROM delivery WHERE state = 'delivered' ORDER BY settled_at")
     instants = [(at - started) / 1e6 for (at,) in settled]
     return HubRun(
@@ -104,6 +112,7 @@ async def _timed(hub: HubApp, count: int) -> HubRun:
         delivered_at_s=instants,
         all_done_s=instants[-1],
         cpu_s=cpu,
+        server_cpu_s=server_cpu if server else None,
         rss_peak_mb=_rss_peak_mb(),
     )
 
@@ -122,6 +131,45 @@ def _cpu_s() -> float:
     """User and system seconds of this process, without its children."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+async def _server_pid(hub: HubApp) -> int:
+    """The process that all of a PostgreSQL server's have as their parent; 0 when there is none on this machine."""
+    if not hub.config.is_postgres:
+        return 0
+    ((backend,),) = await hub.store.read("SELECT pg_backend_pid()")
+    found = _stat(Path(f"/proc/{backend}/stat"))
+    return found.parent if found is not None and found.name == "postgres" else 0
+
+
+class _Stat(NamedTuple):
+    """What is asked of ``/proc/PID/stat``; times in clock ticks, ``with_dead`` with those of children that ended."""
+
+    name: str
+    parent: int
+    own: int
+    with_dead: int
+
+
+def _stat(file: Path) -> _Stat | None:
+    try:
+        head, _, rest = file.read_text().rpartition(")")
+    except OSError:
+        return None
+    fields = rest.split()
+    user, system, dead_user, dead_system = map(int, fields[11:15])
+    own = user + system
+    return _Stat(head.partition("(")[2], int(fields[1]), own, own + dead_user + dead_system)
+
+
+def _server_cpu_s(pid: int) -> float:
+    """User and system seconds of every process of the server, of those too that have ended."""
+    if not pid:
+        return 0.0
+    server = _stat(Path(f"/proc/{pid}/stat"))
+    ticks = server.with_dead if server is not None else 0
+    ticks += sum(s.own for f in Path("/proc").glob("[0-9]*/stat") if (s := _stat(f)) is not None and s.parent == pid)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _rss_peak_mb() -> float:
@@ -191,7 +239,19 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-async def measure(count: int, sink: str | None) -> dict[str, Any]:
+@contextmanager
+def database(store: str, url: str) -> Iterator[str]:
+    """The hub's database: a file (""), the one that was named, or a server of our own that writes through to disk."""
+    if store == "sqlite" or url:
+        yield url
+        return
+    from tests.postgres import running_postgres
+
+    with running_postgres(durable=True) as server:
+        yield server.dsn(server.create_database())
+
+
+async def measure(count: int, sink: str | None, database_url: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="unionhub-bench-") as name:
         folder = Path(name)
         lost: int | None = None
@@ -201,10 +261,10 @@ async def measure(count: int, sink: str | None) -> dict[str, Any]:
         if sink is None:
             log = folder / "sink.log"
             async with running_sink(log) as url:
-                hub = await run_hub(url, count, folder / "hub")
+                hub = await run_hub(url, count, folder / "hub", database_url)
             lost, duplicated = tally(log.read_bytes(), hub.event_ids)
         else:
-            hub = await run_hub(sink, count, folder / "hub")
+            hub = await run_hub(sink, count, folder / "hub", database_url)
         # A shared machine drifts: the better of the two is the harder one to come near.
         baseline = max(before, await yardstick("client", sink, count, folder))
     bulk = bulk_rate(hub.delivered_at_s)
@@ -216,6 +276,7 @@ async def measure(count: int, sink: str | None) -> dict[str, Any]:
         "all_done_per_s": round(count / hub.all_done_s),
         "ratio": round(bulk / baseline, 3),
         "cpu_s_per_1000": round(hub.cpu_s / count * 1000, 3),
+        **_of_the_server(hub, count, database_url),
         "rss_peak_mb": round(hub.rss_peak_mb, 1),
         "lost": lost,
         "duplicated": duplicated,
@@ -223,9 +284,22 @@ async def measure(count: int, sink: str | None) -> dict[str, Any]:
     }
 
 
+def _of_the_server(hub: HubRun, count: int, database_url: str) -> dict[str, float | None]:
+    if not database_url:
+        return {}
+    cpu_s = hub.server_cpu_s
+    return {"postgres_cpu_s_per_1000": None if cpu_s is None else round(cpu_s / count * 1000, 3)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.deliver", description=__doc__.splitlines()[0])
-    parser.add_argument("--store", choices=["sqlite"], default="sqlite")
+    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        default="",
+        help="an empty PostgreSQL database; else a server is made for the run",
+    )
     parser.add_argument("--events", type=int, default=20_000, help="a multiple of 100")
     parser.add_argument(
         "--sink", metavar="URL", help="another sink than benchmarks.sink; lost and duplicated are then null"
@@ -233,7 +307,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.events < UNIT_DRAFTS or args.events % UNIT_DRAFTS:
         parser.error(f"--events: a multiple of {UNIT_DRAFTS}, the drafts of one unit of work")
-    answer = run(measure(args.events, args.sink))
+    if args.database and (args.store != "postgres" or not Outside(Path(), args.database).is_empty()):
+        parser.error("--database: an empty database, with --store postgres")
+    with database(args.store, args.database) as url:
+        answer = run(measure(args.events, args.sink, url))
     print_json(answer)
     sys.exit(1 if answer["void"] or answer["lost"] else 0)
 

@@ -36,13 +36,22 @@ def put_key(folder: Path) -> None:
     (folder / "var" / "hub.key").chmod(0o600)
 
 
+async def tables(hub: HubApp) -> list[str]:
+    """Names of all tables; the days of a divided one go by its own name."""
+    listed = (
+        "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
+        " AND relnamespace = 'public'::regnamespace ORDER BY relname"
+        if hub.config.is_postgres
+        else "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+    )
+    return [name for (name,) in await hub.store.read(listed)]
+
+
 async def stored_bytes(hub: HubApp) -> bytes:
     """Everything that is stored, as whoever has the disk reads it: the file and what lies beside it, or every row."""
     if not hub.config.is_postgres:
         folder = hub.config.database.parent
         return b"".join(path.read_bytes() for path in folder.glob(hub.config.database.name + "*"))
-    tables = await hub.store.read(
-        "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
-    )
-    values = [v for (name,) in tables for row in await hub.store.read(f'SELECT * FROM "{name}"') for v in row]
+    rows = [row for name in await tables(hub) for row in await hub.store.read(f'SELECT * FROM "{name}"')]
+    values = [value for row in rows for value in row]
     return b"\n".join(v if isinstance(v, bytes) else str(v).encode() for v in values)

@@ -51,15 +51,47 @@ class Outside:
                 yield name, self.query(f'SELECT * FROM "{name}"')  # noqa: S608 - a name the server told
 
 
+class Window:
+    """The same for who looks again and again: over one connection, until ``close``."""
+
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+        self._runner = asyncio.Runner()
+        self._connection: Any = None
+
+    def query(self, sql: str, *parameters: Any) -> list[Row]:
+        if not self._outside.url:
+            return self._outside.query(sql, *parameters)
+        return self._runner.run(self._ask(sql, parameters))
+
+    async def _ask(self, sql: str, parameters: tuple[Any, ...]) -> list[Row]:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await _connect(self._outside.url)
+        return await _rows(self._connection, sql, parameters)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._runner.run(self._connection.close())
+        self._runner.close()
+
+
 async def _fetch(url: str, sql: str, parameters: tuple[Any, ...]) -> list[Row]:
+    connection = await _connect(url)
+    try:
+        return await _rows(connection, sql, parameters)
+    finally:
+        await connection.close()
+
+
+async def _connect(url: str) -> Any:
     # At first use, since the driver is an extra. Of the hub's it is only how to get in, and what to say if not.
     from hub.store.postgres.connect import connect
 
-    connection = await connect(url)
-    try:
-        numbers = count(1)
-        rows = await connection.fetch(re.sub(r"\?", lambda _: f"${next(numbers)}", sql), *parameters)
-    finally:
-        await connection.close()
+    return await connect(url)
+
+
+async def _rows(connection: Any, sql: str, parameters: tuple[Any, ...]) -> list[Row]:
+    numbers = count(1)
+    rows = await connection.fetch(re.sub(r"\?", lambda _: f"${next(numbers)}", sql), *parameters)
     # Sums of whole numbers come as decimal ones.
     return [tuple(int(value) if isinstance(value, Decimal) else value for value in row) for row in rows]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hub.demo.outside import Outside
+from hub.demo.outside import Outside, Window
 from hub.plugins import Registry, load_plugins
 from hub.settings import Configuration, load, write_simulator_secrets
 from hub.settings_model import PREFIX
@@ -29,7 +29,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "config" / "demo"
 #: The simulators' ports in ``config/demo``; each run takes free ones.
 FIXED_PORTS = ("18081", "18082", "12775", "18084")
 #: On PostgreSQL what a killed hub held is its own until its lease has ended: nobody wants to watch that for long.
-QUICK_TAKE_OVER = {"WORKER__LEASE_S": "6", "WORKER__ATTEMPT_DEADLINE_S": "5"}
+QUICK_TAKE_OVER = {"WORKER__LEASE_S": "8", "WORKER__ATTEMPT_DEADLINE_S": "7"}
 
 
 class DemoFailed(Exception):
@@ -119,7 +119,8 @@ class Stage:
     def __init__(self, folder: Path, port: int, database_url: str = "") -> None:
         self.folder = folder
         self.books = Books.new(folder, database_url)
-        self.query = self.books.query
+        self._window = Window(self.books.ledger)
+        self.query = self._window.query
         self.port = free_port(port)
         self.hub: subprocess.Popen[bytes] | None = None
         self.simulators: dict[str, RunningSimulator] = {}
@@ -236,3 +237,4 @@ class Stage:
                 self.hub.kill()
                 self.hub.wait()
         self.stop_simulators()
+        self._window.close()

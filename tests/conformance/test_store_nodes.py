@@ -184,6 +184,7 @@ async def test_the_oldest_snapshot_is_as_old_as_the_read_that_lasts(store: Store
     seen = 0.0
     while not slow.done():
         seen = max(seen, await store.snapshot_age_s())
+        await asyncio.sleep(0.001)
     assert await slow == [(2_000_000,)] and seen > 0
 
 

@@ -28,6 +28,7 @@ from hub.plugins import load_plugins
 from hub.testing import RecordingSink, connector, plain_event_type, registry_of, running_hub
 from hub.web import server
 from hub.web.problems import PROBLEMS
+from tests.engines import tables
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -94,8 +95,8 @@ class Door:
 
     async def rows(self) -> dict[str, int]:
         """How many rows every table has: what "nothing stored" means."""
-        names = await self.hub.store.read("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-        return {name: (await self.hub.store.read(f'SELECT count(*) FROM "{name}"'))[0][0] for (name,) in names}
+        names = await tables(self.hub)
+        return {name: (await self.hub.store.read(f'SELECT count(*) FROM "{name}"'))[0][0] for name in names}
 
     def lines(self, event: str) -> list[Json]:
         return [line for line in map(orjson.loads, self.log.getvalue().splitlines()) if line["event"] == event]

@@ -10,7 +10,7 @@ import pkgutil
 import random
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -36,8 +36,9 @@ from hub.web import api
 from tests.command_line import Run, unionhub
 from tests.console_site import served
 from tests.engines import put_key
+from tests.flow import test_inbound
 from tests.flow.conftest import THING, Site, emit, placed, reach
-from tests.flow.front_door import captured_log
+from tests.flow.front_door import Door, captured_log, open_door
 from tests.postgres import PASSWORD, PASSWORD_ROLE, ROLE, Server
 
 __all__ = ["unionhub"]  # a fixture
@@ -139,6 +140,29 @@ async def test_units_that_need_one_anothers_locks_never_wait_for_the_servers_sea
                 await asyncio.gather(*(commit() for _ in range(60)))
             await reach(hub, ["delivered"] * 900)
     assert b"DeadlockDetectedError" not in lines.getvalue()
+
+
+# -- what comes in ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [
+        test_inbound.test_a_repeat_is_accepted_again_and_adds_nothing,
+        test_inbound.test_a_used_id_with_another_body_is_a_conflict_and_adds_nothing,
+        test_inbound.test_a_hundred_parallel_posts_of_one_id_are_one_event,
+        test_inbound.test_of_two_bodies_racing_for_one_id_one_wins_whole,
+        test_inbound.test_a_genuine_body_no_mapping_reads_is_kept_sealed_with_one_repair,
+        test_inbound.test_a_repeat_of_what_was_not_understood_adds_nothing,
+    ],
+    ids=lambda flow: flow.__name__,
+)
+async def test_what_is_said_of_inbound_requests_holds_here_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_dsn: str, flow: Callable[[Door], Awaitable[None]]
+) -> None:
+    put_key(tmp_path)
+    async with open_door(tmp_path, monkeypatch, settings={"database_url": postgres_dsn}) as door:
+        await flow(door)
 
 
 # -- health ----------------------------------------------------------------------------------------
