@@ -25,7 +25,7 @@ from hub.settings import Configuration, load, write_simulator_secrets
 from hub.settings_model import PREFIX
 from hub.simulators import RunningSimulator, start_all
 
-SOURCE = Path(__file__).resolve().parents[2] / "config" / "demo"
+SOURCE = Path(__file__).parent / "config"
 #: The simulators' ports in ``config/demo``; each run takes free ones.
 FIXED_PORTS = ("18081", "18082", "12775", "18084")
 #: On PostgreSQL what a killed hub held is its own until its lease has ended: nobody wants to watch that for long.

@@ -616,6 +616,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_config_in_the_repository_is_the_packaged_default() -> None:
     assert tree(ROOT / "config") == tree(ROOT / "hub" / "defaults")
+    assert tree(ROOT / "config" / "demo") == tree(ROOT / "hub" / "demo" / "config")
 
 
 def test_every_default_in_hub_toml_is_the_default_of_the_code_and_none_is_forgotten() -> None:

@@ -33,8 +33,9 @@ _NOT_NOW = (
 )
 
 
-_COUNT = translated(
-    f"INSERT INTO tally (destination, state, count) SELECT * FROM ({COUNT_DAY}) gone WHERE true"
+_COUNT = translated(COUNT_DAY)
+_KEEP_COUNT = (
+    "INSERT INTO tally (destination, state, count) VALUES ($1, $2, $3)"
     " ON CONFLICT (destination, state) DO UPDATE SET count = tally.count + excluded.count"
 )
 
@@ -151,7 +152,7 @@ async def _in_work(connection: asyncpg.Connection[Any], day: date) -> bool:
 
 
 async def drop(connection: asyncpg.Connection[Any], day: date) -> bool:
-    """Drops the day's history and counts what went.
+    """Drops the day's history and counts what went, once nothing in other tables hangs on it.
 
     False when something of it came back to life or is being read: ask again later.
     """
@@ -159,6 +160,8 @@ async def drop(connection: asyncpg.Connection[Any], day: date) -> bool:
     gone = [table for table in TABLES if table in there]
     if not gone:
         return False
+    # Before the locks, since it reads the whole day: without its references nothing of it changes any more.
+    counts = await connection.fetch(_COUNT, first_key(day), first_key(day + timedelta(1)))
     try:
         async with connection.transaction(isolation="read_committed"):
             await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
@@ -167,7 +170,7 @@ async def drop(connection: asyncpg.Connection[Any], day: date) -> bool:
             await connection.execute(f"LOCK TABLE {parents} IN ACCESS EXCLUSIVE MODE")
             if await _in_work(connection, day):
                 return False
-            await connection.execute(_COUNT, first_key(day), first_key(day + timedelta(1)))
+            await connection.executemany(_KEEP_COUNT, sorted(tuple(row) for row in counts))
             await connection.execute("DROP TABLE " + ", ".join(name_of(table, day) for table in gone))
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.UndefinedTableError):
         return False
