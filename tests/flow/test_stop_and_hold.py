@@ -73,6 +73,7 @@ async def test_a_try_that_does_not_end_is_cut_off_and_told_as_what_it_is(site: S
 async def test_stops_at_any_moment_of_the_claim_lose_and_double_nothing(site: Site, safe: bool) -> None:
     """A claim may be on its way through the writer when the stop comes."""
     sink = site.sink("alpha", resend_is_safe=safe, concurrency=4)
+    site.settings = {"worker": {"stop_within_s": 20}}  # on a busy machine a claim takes its time
     wanted: list[str] = []
     for moment in range(12):
         async with site.running() as hub:
