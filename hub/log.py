@@ -114,6 +114,12 @@ LOG_EVENTS: dict[str, LogEvent] = {
             ("rows", "before", "took_s"),
         ),
         LogEvent(
+            "history.day_not_made",
+            "A day's partition could not be made now: its rows go to the default one meanwhile.",
+            ("partition", "reason"),
+            "warning",
+        ),
+        LogEvent(
             "history.postponed",
             "A pass did not take place or broke off; what is left waits for the next one.",
             ("reason",),

@@ -230,7 +230,7 @@ async def test_any_interleaving_of_three_nodes_keeps_the_books(
             await watching
         await office.finish()
 
-        assert office.settled > 50
+        assert office.settled > 20
         assert max(office.leases.values()) == 1, "no delivery is claimed twice under one lease number"
         gaps = [b - a for a, b in pairwise(sorted(office.instants))]
         assert min(gaps) >= SPACING, "no instant is given out twice"

@@ -64,7 +64,7 @@ def test_init_refuses_what_is_not_an_empty_folder(unionhub: Run, tmp_path: Path)
 
 #: What is spoiled: file, text, replacement; and what the refusal must name: place, key and what is allowed.
 WRONG: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
-    "an unknown key": ("hub.toml", '# lang = "vi"', 'lng = "vi"', ("hub.toml:16: lng", "lang")),
+    "an unknown key": ("hub.toml", '# lang = "vi"', 'lng = "vi"', ("hub.toml:17: lng", "lang")),
     "an unknown table": ("hub.toml", "[breaker]", "[braker]", ("hub.toml", "braker", "breaker")),
     "an unknown key of a connection": (
         "connections/nha-mang.toml", "port = 12775", "prt = 12775", ("nha-mang.toml:9", "settings.prt", "port"),

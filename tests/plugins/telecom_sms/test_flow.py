@@ -137,7 +137,7 @@ async def test_a_long_text_is_as_well_off_as_its_worst_part(
         await announce(hub, LONG)
 
         async def settled() -> bool:
-            return not await views.unsettled(hub.store) and len(await views.deliveries(hub.store)) == 13
+            return len(await views.deliveries(hub.store)) == 13 and not await views.unsettled(hub.store)
 
         await eventually(settled, 20)
         rows = await views.deliveries(hub.store)
