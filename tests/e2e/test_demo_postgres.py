@@ -116,7 +116,7 @@ def test_the_search_looks_into_every_table(copy: Books, postgres_server: Server)
     assert set(found) <= set(balance(copy).faults), "and the balance asks for it"
 
 
-def test_a_database_with_something_in_it_is_left_alone(told: Told, tmp_path: Path, postgres_server: Server) -> None:
+def test_a_database_with_something_in_it_is_left_alone(tmp_path: Path, postgres_server: Server) -> None:
     name = postgres_server.create_database()
     postgres_server.execute("CREATE TABLE mine (n int)", database=name)
     done = demo(tmp_path / "demo", postgres_server.dsn(name))

@@ -45,29 +45,32 @@ def until(condition: Callable[[], Any], every_s: float = 0.05) -> Any:
 CLOCKS_OFF_S = {"n1": 3 * 3600, "n2": 0, "n3": -2 * 3600}
 
 
-class Node(Process):
-    """One node's process, with what it printed and what it logged."""
+class Node:
+    """One node's process; what it says goes to files, since nobody listens all the time."""
 
-    def __init__(self, name: str, log: Path, *arguments: object) -> None:
-        self.lines: list[str] = []
-        self._partial = b""
+    def __init__(self, name: str, to: Path, *arguments: object) -> None:
         self.name = name
-        self.log = log
-        with log.open("wb") as err:
+        self._printed, self._log = to.with_suffix(".out"), to.with_suffix(".log")
+        with self._printed.open("wb") as out, self._log.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.e2e.node", *map(str, arguments)],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=err,
+                [sys.executable, "-m", "tests.e2e.node", *map(str, arguments)], cwd=ROOT, stdout=out, stderr=err
             )
+
+    def printed(self, word: str) -> list[list[str]]:
+        """Whole lines that begin so, as words."""
+        lines = self._printed.read_text().splitlines(keepends=True)
+        return [line.split() for line in lines if line.startswith(word) and line.endswith("\n")]
 
     @property
     def boot(self) -> str:
-        self.until(1, "ready")
-        return next(line.split()[1] for line in self.lines if line.startswith("ready"))
+        return str(until(lambda: self.printed("ready"))[0][1])
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def said(self, event: str) -> list[dict[str, Any]]:
-        lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
+        lines = (json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{"))
         return [line for line in lines if line["event"] == event]
 
 
@@ -93,9 +96,9 @@ class Story:
         folder = self.folder / name
         (folder / "var").mkdir(parents=True, exist_ok=True)
         (folder / "var" / "hub.key").write_bytes(bytes(range(32)))
-        log = self.folder / f"{name}-{len(self.all_nodes)}.log"
+        to = self.folder / f"{name}-{len(self.all_nodes)}.log"
         node = Node(
-            name, log, folder, self.server.dsn(self.database), name, *self.ports, LEASE_S, CLOCKS_OFF_S[name]
+            name, to, folder, self.server.dsn(self.database), name, *self.ports, LEASE_S, CLOCKS_OFF_S[name]
         )  # fmt: skip
         self.nodes[name] = node
         self.all_nodes.append(node)
@@ -119,7 +122,7 @@ class Story:
 
     def kill(self, node: Node) -> None:
         until(lambda: self.in_hand(node), every_s=0.01)
-        node.kill()
+        node.end()
         self.killed.append(node)
 
     def stop(self, node: Node) -> None:
@@ -147,7 +150,7 @@ class Story:
 
     def kept(self) -> dict[str, tuple[str, str, int]]:
         """Acknowledged events: kind, key, number."""
-        words = (line.split() for node in self.all_nodes for line in node.lines if line.startswith("kept "))
+        words = (line for node in self.all_nodes for line in node.printed("kept"))
         return {event: (kind, key, int(n)) for _, event, kind, key, n in words}
 
     def partner_saw(self, kind: str) -> list[tuple[int, list[str]]]:
@@ -174,9 +177,9 @@ def _told(server: Server, folder: Path, migrated: str) -> Iterator[Story]:
         story.ports = (tcp, udp)
         for name in CLOCKS_OFF_S:
             story.begin(name)
-        stack.callback(lambda: [n.kill() for n in story.all_nodes if n.process.poll() is None])
+        stack.callback(lambda: [n.end() for n in story.all_nodes])
         for node in story.nodes.values():
-            node.until(20, "kept")
+            until(lambda: len(node.printed("kept")) >= 20)  # noqa: B023
         # Whoever has the run is killed in the middle of it; whoever leads is stopped, or else killed.
         reads, leads = story.owner_of("run"), story.owner_of("leader")
         stopped = leads if leads != reads else next(n for n in story.nodes if n != reads)
@@ -190,7 +193,8 @@ def _told(server: Server, folder: Path, migrated: str) -> Iterator[Story]:
         until(lambda: story.rows("SELECT count(*) FROM event WHERE position IS NULL") == [(0,)])
         until(lambda: story.rows("SELECT count(*) FROM run WHERE state <> 'done'") == [(0,)])
         for node in story.nodes.values():
-            assert node.stop() == 0
+            node.process.send_signal(signal.SIGTERM)
+        assert [node.process.wait(PATIENCE_S) for node in story.nodes.values()] == [0, 0, 0]
         yield story
 
 
@@ -307,6 +311,7 @@ def installations(
     """Two folders with a plain configuration, for one empty database."""
     database = postgres_server.create_database()
     monkeypatch.setenv("UNIONHUB_DATABASE_URL", postgres_server.dsn(database))
+    monkeypatch.setenv("UNIONHUB_WORKER__LEASE_S", "300")
     made = []
     for name in ("one", "two"):
         (tmp_path / name / "config" / "connections").mkdir(parents=True)
@@ -338,7 +343,7 @@ def test_a_node_joins_with_a_copy_of_the_key_and_takes_over_when_the_other_is_st
             assert {node["state"] for node in before} == {"alive"}
             assert unionhub("nodes", "--config", two.config).out.count(str(before[1]["boot"])) == 1
             assert first.stop() == 0
-            # It went in order: nobody waits for its lease, a minute, to end.
+            # It went in order: nobody waits for its lease, five minutes, to end.
             until_within(lambda: [node["leads"] for node in nodes()] == [True], 30)
             assert nodes()[0]["boot"] == before[1]["boot"]
             assert second.stop() == 0

@@ -43,6 +43,7 @@ class Fleet:
         folder = self.folder / name
         (folder / "var").mkdir(parents=True, exist_ok=True)
         (folder / "var" / "hub.key").write_bytes(self.key)
+        (folder / "var" / "hub.key").chmod(0o600)
         registry = registry_of(
             connector_types=[connector(n, part) for n, part in parts.items()],
             event_types=[plain_event_type(THING), plain_event_type(PERSONAL, personal=True)],

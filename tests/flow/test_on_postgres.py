@@ -7,7 +7,6 @@ import asyncio
 import importlib
 import inspect
 import pkgutil
-import random
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,10 +24,10 @@ from prometheus_client.parser import text_string_to_metric_families
 import hub
 import plugins
 from hub import views
-from hub.contract import UnitOfWork
-from hub.model import Draft, new_id
 from hub.plugins import load_plugins
 from hub.store.migrate import CORE, Owner
+from hub.store.ops.tx import Tx
+from hub.store.postgres import PostgresStore
 from hub.store.postgres.upgrade import upgrade_postgres
 from hub.store.postgres.writer import translated
 from hub.testing import RecordingSink, eventually
@@ -37,7 +36,7 @@ from tests.command_line import Run, unionhub
 from tests.console_site import served
 from tests.engines import put_key
 from tests.flow import test_inbound
-from tests.flow.conftest import THING, Site, emit, placed, reach
+from tests.flow.conftest import Site, emit, placed, reach
 from tests.flow.front_door import Door, captured_log, open_door
 from tests.postgres import PASSWORD, PASSWORD_ROLE, ROLE, Server
 
@@ -120,25 +119,32 @@ async def test_an_event_is_seen_at_once_and_in_the_feed_when_it_has_its_position
         assert {e["id"] for e in await views.events(hub.store, after=2)} == set(newer)
 
 
-async def test_units_that_need_one_anothers_locks_never_wait_for_the_servers_search_for_deadlocks(
+async def test_groups_that_need_one_anothers_locks_never_wait_for_the_servers_search_for_deadlocks(
     site: Site, alpha: RecordingSink
 ) -> None:
-    """Each locks the ordering keys of its events; they are committed in groups, by several writers at once."""
-    dice = random.Random(7)
+    """Two groups at once, each with two units that lock what the other's do, the other way round."""
     with captured_log() as lines:
-        async with site.running() as hub:
+        async with site.running(start=False) as hub:
+            store = hub.store
+            assert isinstance(store, PostgresStore)
 
-            async def commit() -> None:
-                subjects = dice.sample([f"thing-{n}" for n in range(8)], 3)
-                drafts = [
-                    Draft(type=THING, source="/test", dedupe_key=str(new_id()), data={"id": s}, subject=s)
-                    for s in subjects
-                ]
-                await hub.commit(UnitOfWork(drafts=drafts))
+            def unit(key: bytes) -> asyncio.Task[None]:
+                def op(tx: Tx) -> None:
+                    tx.lock(("order", "alpha", key))
+                    tx.execute("SELECT pg_sleep(0.2)")
 
-            for _ in range(5):
-                await asyncio.gather(*(commit() for _ in range(60)))
-            await reach(hub, ["delivered"] * 900)
+                return asyncio.create_task(store.submit(op))
+
+            async def is_under_way() -> bool:
+                asleep = (
+                    "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(0.2)' AND state = 'active'"
+                )
+                return await store.read(asleep) == [(1,)]
+
+            first = [unit(b"a"), unit(b"b")]
+            await eventually(is_under_way)
+            second = [unit(b"b"), unit(b"a")]
+            await asyncio.gather(*first, *second)
     assert b"DeadlockDetectedError" not in lines.getvalue()
 
 

@@ -24,7 +24,8 @@ from hub.errors import Busy
 from hub.model import Draft
 from hub.testing import RecordingSink, eventually
 from tests.conftest import migrated
-from tests.flow.conftest import THING, put_key, reach, states
+from tests.engines import put_key
+from tests.flow.conftest import THING, reach, states
 from tests.flow.fleet import Archive, Fleet
 from tests.flow.front_door import QUESTION, Door, open_door, question, signed
 from tests.ledger import check_books
