@@ -157,7 +157,15 @@ async def _plan(hub: Hub, people: Sequence[Person]) -> Plan:
             changed.append((person, key, candidates[0]))
         taken.update(s.subject for s in candidates)
     await _change(hub, plan, changed)
+    plan.guards.sort(key=_row_of)
     return plan
+
+
+def _row_of(guard: Guard) -> bytes:
+    """Whose row it takes: everybody takes them in this order, or two imports of one list might wait in a circle."""
+    values = guard.statement.values
+    taken: bytes = values.get("citizen_hash") or values.get("person_hash") or values["of_subject"].encode()
+    return taken
 
 
 def _by_name(person: Person, found: list[Stored]) -> list[Stored]:

@@ -23,6 +23,7 @@ from plugins.members import importing
 from plugins.members.commands import ImportParams
 from plugins.members.directory import MemberDirectory
 from tests.engines import ON_BOTH, stored_bytes
+from tests.flow.front_door import captured_log
 
 from .conftest import Maker
 
@@ -190,14 +191,16 @@ async def test_a_person_known_by_name_gains_a_citizen_number_and_stays_the_same_
 
 @ON_BOTH
 async def test_two_imports_at_once_make_each_person_once(made: Maker, tmp_path: Path, database_url: str) -> None:
-    async with hub_in(tmp_path, database_url) as hub:
-        answers = await asyncio.gather(
-            call(hub, "import", file=made(7).path), call(hub, "import", file=made(7, True).path)
-        )
-        total = made(7).expected["created"]
-        assert sum(a["created"] for a in answers) == total
-        assert sum(a["unchanged"] for a in answers) == total
-        assert await count(hub, "event") == await count(hub, "members_member") == total
+    with captured_log() as lines:
+        async with hub_in(tmp_path, database_url) as hub:
+            answers = await asyncio.gather(
+                call(hub, "import", file=made(7).path), call(hub, "import", file=made(7, True).path)
+            )
+            total = made(7).expected["created"]
+            assert sum(a["created"] for a in answers) == total
+            assert sum(a["unchanged"] for a in answers) == total
+            assert await count(hub, "event") == await count(hub, "members_member") == total
+    assert b"DeadlockDetectedError" not in lines.getvalue()
 
 
 class Counting:
