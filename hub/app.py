@@ -94,6 +94,7 @@ class HubApp:
             synchronous=synchronous,
             clock=clock,
         )
+        self.store.boot = self.boot
         self.event_types: Mapping[str, EventType] = MappingProxyType(
             {QUARANTINED.name: QUARANTINED, **registry.event_types}
         )

@@ -242,6 +242,25 @@ class RawRequest:
     headers: Mapping[str, str]
     body: bytes
     received_at: datetime
+    method: str = "POST"
+    #: What follows ``/in/{connection}/``, as sent; "" when nothing does.
+    path: str = ""
+    #: The last value of each name.
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbound:
+    """What ``/in/{connection}`` takes for a receiver, and what it says when the message is kept."""
+
+    methods: tuple[str, ...] = ("POST",)
+    #: JSON is read strictly before ``understand``; bodies of other types are handed over as bytes.
+    media: tuple[str, ...] = ("application/json",)
+    #: At most so many bytes; None for the hub's own limit.
+    max_body_bytes: int | None = None
+    status: int = 202
+    answer: bytes = b'{"status":"accepted"}'
+    answer_media: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +346,7 @@ class Connection:
     """A configured instance of a connector type, opened. Every role is optional."""
 
     receiver: Receiver | None = None
+    inbound: Inbound = field(default_factory=Inbound)
     source: Source | None = None
     sink: Sink | None = None
     #: A task for as long as the hub runs (a session to keep up); restarted with backoff when it ends.
@@ -466,6 +486,21 @@ Report = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """Where a command answers over HTTP too, below ``/api/v1``.
+
+    Names in braces in ``path`` are fields of the command's ``params``; the others come as query parameters (GET,
+    DELETE) or as a JSON body (POST, PUT, PATCH).
+    """
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    path: str
+    #: What an API key must be allowed: ``sms:send``. The console's token may everything.
+    scope: str
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """An operator's command, run inside the hub process: ``unionhub units import FILE``.
 
@@ -484,12 +519,15 @@ class Command:
     #: Text for the terminal, Vietnamese or English; by default a plain table of the answer.
     render: Callable[[Json, str], str] | None = None
     writes: bool = field(default=True)
+    rest: Rest | None = None
+    #: The answer's JSON Schema, for the API's document.
+    answer: Json = field(default_factory=lambda: {"type": "object"})
 
 
 __all__ = [
     "Accepted", "Admission", "Admit", "Cancel", "CheckStep", "Command", "Committed", "Connection",
     "ConnectionContext", "ConnectionSettings", "ConnectorType", "Delivered", "DestinationSpec", "Directory",
-    "EventType", "Exchange", "Guard", "Handler", "Hold", "Hub", "LogEvent", "Outcome", "Page", "Query", "RawRequest",
-    "Receiver", "RecordRefs", "Refused", "Report", "RetryLater", "Schema", "Scope", "Sealed", "SecretRef",
-    "Shipment", "Simulator", "Sink", "Source", "Statement", "UnitOfWork", "Unknown", "Verified",
+    "EventType", "Exchange", "Guard", "Handler", "Hold", "Hub", "Inbound", "LogEvent", "Outcome", "Page", "Query",
+    "RawRequest", "Receiver", "RecordRefs", "Refused", "Report", "Rest", "RetryLater", "Schema", "Scope", "Sealed",
+    "SecretRef", "Shipment", "Simulator", "Sink", "Source", "Statement", "UnitOfWork", "Unknown", "Verified",
 ]  # fmt: skip

@@ -20,6 +20,8 @@ LEADER = "leader"
 TRUST = 2 / 3
 #: Signs of life in one lease, the longest pause between two, and the one after a failure.
 BEATS, BEAT_S, RETRY_S = 6, 5.0, 0.5
+#: A stop waits no longer for the ledger to hear of it.
+GOODBYE_S = 2.0
 #: How late it may be noticed that a session's trust ran out.
 WATCH_S = 0.25
 #: How often the leader looks for committed events without a feed position, and how many it places at once.
@@ -100,7 +102,8 @@ class Nodes:
         """Gives back what this process holds; what it cannot say ends with its lease."""
         self._good_until = self._leads_until = 0.0
         with suppress(Exception):
-            await self._store.leave(self._boot)
+            async with asyncio.timeout(GOODBYE_S):
+                await self._store.leave(self._boot)
 
     async def run(self) -> None:
         if not self._store.shared:
@@ -241,4 +244,5 @@ class Nodes:
         """Lets another process have it."""
         self._sessions.pop(name, None)
         with suppress(Exception):  # it ends with its lease
-            await self._store.drop_lease(name, self._boot)
+            async with asyncio.timeout(GOODBYE_S):
+                await self._store.drop_lease(name, self._boot)

@@ -41,7 +41,8 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     columns = [c for c in rows[0] if any(row.get(c) not in (None, "", {}) for row in rows)]
     table = Table(title=title, box=rich.box.SIMPLE_HEAD, title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # What is copied into the next command stays in one piece.
+        table.add_column(column, overflow="fold", no_wrap=column in ("id", "boot"))
     for row in rows:
         table.add_row(*(_text(row.get(c)) for c in columns))
     out = io.StringIO()

@@ -257,6 +257,8 @@ class Store(Protocol):
 
     #: Whether other processes may work on it at the same time.
     shared: bool
+    #: The process that works on it; set before ``open``, so that others know its sessions when it is lost.
+    boot: bytes
     #: Called when another process says that something became due.
     on_hint: Callable[[], None]
 

@@ -36,17 +36,20 @@ class Ledger(ABC):
 
     #: Whether other processes may work on it at the same time.
     shared: bool
+    #: The process that works on it; set before ``open``, so that others know its sessions when it is lost.
+    boot: bytes
     #: Called when another process says that something became due.
     on_hint: Callable[[], None]
 
     def __init__(self, breaker: BreakerPolicy, unresolved_after_s: float) -> None:
         self._breaker = breaker
         self._unresolved_after_s = unresolved_after_s
+        self.boot = b""
         self.on_hint = lambda: None
 
     @abstractmethod
-    async def submit(self, op: Callable[[ClaimTx], Any]) -> Any:
-        """Runs ``op`` in a transaction and answers after its COMMIT."""
+    async def submit(self, op: Callable[[ClaimTx], Any], *, last: bool = False) -> Any:
+        """Runs ``op`` in a transaction and answers after its COMMIT; ``last``: after the others it shares it with."""
 
     @abstractmethod
     async def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -69,7 +72,7 @@ class Ledger(ABC):
     # -- deliveries --------------------------------------------------------------------------------
 
     async def claim(self, request: ClaimRequest) -> Claim:
-        result: Claim = await self.submit(lambda tx: claim_ops.claim(tx, request, self._breaker))
+        result: Claim = await self.submit(lambda tx: claim_ops.claim(tx, request, self._breaker), last=True)
         return result
 
     async def start(self, delivery_id: bytes, lease_no: int, body_sha256: bytes, guards: Sequence[Guard]) -> bool:

@@ -74,12 +74,6 @@ _AS_NEW = (
     "SELECT setval(pg_get_serial_sequence('queue', 'seq'), 1, false),"
     " setval(pg_get_serial_sequence('repair', 'id'), 1, false)",
 )
-#: All of them but today's: every statement on history looks into each.
-_OTHER_DAYS = (
-    "SELECT c.relname FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent JOIN pg_class c ON c.oid = i.inhrelid"
-    " WHERE p.relkind = 'p' AND c.relname NOT LIKE '%default'"
-    " AND c.relname NOT LIKE '%' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')"
-)
 
 
 @dataclass(frozen=True)
@@ -105,16 +99,11 @@ class UsedDatabase:
 
 @pytest.fixture(scope="session")
 def used_database(postgres_server: Server) -> Iterator[UsedDatabase]:
-    """With the witnesses, and today's partitions alone."""
+    """With the witnesses."""
     name = postgres_server.create_database(postgres_server.template("migrated", migrated))
     postgres_server.execute(*POSTGRES_WITNESSES, database=name, user="hub")
-    days = postgres_server.execute(_OTHER_DAYS, database=name)
-    postgres_server.execute(
-        *(f"DROP TABLE {row[0]}" for row in days),
-        # Two units that lock each other out wait that long; a second by default.
-        f"ALTER DATABASE {name} SET deadlock_timeout = '20ms'",
-        database=name,
-    )
+    # Two units that lock each other out wait that long; a second by default.
+    postgres_server.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '20ms'")
     tables = frozenset(row[0] for row in postgres_server.execute(_TABLES, database=name))
     yield UsedDatabase(postgres_server, name, tables)
     postgres_server.drop_database(name)

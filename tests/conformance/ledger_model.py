@@ -51,7 +51,6 @@ class Model:
         self.now = now
         self.owed: dict[bytes, Owed] = {}
         self.paused: set[str] = set()
-        self.on_hold = False
         self.receipts: dict[str, set[str]] = {}
         #: Until when each process is taken to live.
         self.lives_until: dict[bytes, int] = {}
@@ -96,7 +95,7 @@ class Model:
 
     def claimable(self, destination: str, now: int) -> list[bytes]:
         """In the order they should be leased."""
-        if destination in self.paused or self.on_hold:
+        if destination in self.paused:
             return []
         due = [
             (o.priority, o.due, o.seq, id)
@@ -106,8 +105,6 @@ class Model:
         return [id for *_, id in sorted(due)]
 
     def suspects(self, now: int) -> set[bytes]:
-        if self.on_hold:
-            return set()
         return {
             id
             for id, o in self.owed.items()

@@ -14,7 +14,7 @@ from hub.errors import Conflict, IdempotencyConflict
 from hub.model import State, new_id
 from hub.retry import SECOND
 from hub.sql import query
-from hub.store.base import CommitReport, ReceiptRow, Unit
+from hub.store.base import CommitReport, Job, ReceiptRow, Settlement, Unit
 from hub.testing import StandingClock, eventually
 from tests.conformance.several import Node, several
 from tests.conformance.wire import Stop
@@ -219,37 +219,35 @@ async def test_a_person_who_ends_a_head_and_a_sweep_that_ends_it_promote_one(rac
 # -- receipts ----------------------------------------------------------------------------------------
 
 
-async def test_a_receipt_that_comes_while_its_reference_is_being_recorded_is_matched(race: Race) -> None:
+@pytest.mark.parametrize("at", [b"FROM receipt WHERE connection", b"COMMIT\0"])
+async def test_a_receipt_that_comes_while_its_reference_is_being_recorded_is_matched(race: Race, at: bytes) -> None:
     """The one looks for parked receipts before the other is there, which found no reference."""
     id = await race.one.desk.owe_one()
     job = await race.one.desk.claim_one()
     await race.run(
         race.one.store.record_refs("a", id, ["r1"], 1),
-        b"FROM receipt WHERE connection",
+        at,
         lambda: race.two.desk.receipt("r1", "delivered"),
     )
-    await race.one.desk.accept(job, "r1")
-    assert await race.one.desk.state(id) == "delivered"
     assert await race.one.store.read("SELECT delivery_id FROM receipt") == [(id,)]
+    await race.one.desk.lose_track(job)
+    assert await race.one.desk.state(id) == "delivered"
 
 
-async def test_a_reference_that_is_recorded_while_its_receipt_comes_is_matched(race: Race) -> None:
+@pytest.mark.parametrize("at", [b"INSERT INTO receipt", b"COMMIT\0"])
+async def test_a_reference_that_is_recorded_while_its_receipt_comes_is_matched(race: Race, at: bytes) -> None:
     id = await race.two.desk.owe_one()
     job = await race.two.desk.claim_one()
-    await race.run(
-        race.one.desk.receipt("r1", "delivered"), b"INSERT INTO receipt", lambda: race.two.desk.accept(job, "r1")
-    )
+    await race.run(race.one.desk.receipt("r1", "delivered"), at, lambda: race.two.desk.accept(job, "r1"))
     assert await race.one.desk.state(id) == "delivered"
 
 
-async def test_receipts_of_two_parts_at_once_are_weighed_together(race: Race) -> None:
+@pytest.mark.parametrize("at", [b"SELECT state, reason, of_parts FROM provider_ref", b"COMMIT\0"])
+async def test_receipts_of_two_parts_at_once_are_weighed_together(race: Race, at: bytes) -> None:
+    """Each sees that the other part is still awaited, unless one of them waits."""
     id = await race.one.desk.owe_one()
     await race.one.desk.accept(await race.one.desk.claim_one(), "r1", "r2")
-    await race.run(
-        race.one.desk.receipt("r1", "delivered"),
-        b"SELECT state, reason, of_parts FROM provider_ref",
-        lambda: race.two.desk.receipt("r2", "delivered"),
-    )
+    await race.run(race.one.desk.receipt("r1", "delivered"), at, lambda: race.two.desk.receipt("r2", "delivered"))
     assert await race.one.desk.state(id) == "delivered"
 
 
@@ -451,6 +449,14 @@ async def test_another_node_hears_that_something_became_due(nodes: list[Node]) -
     await eventually(owe)
 
 
+# -- locks -------------------------------------------------------------------------------------------
+
+
+def nobody_gave_way(nodes: list[Node]) -> bool:
+    """Whether no unit had to be rolled back because two locked each other out."""
+    return not any(b"ROLLBACK\0" in node.wire.said for node in nodes)
+
+
 async def test_configuring_and_owing_cross_without_a_loss(nodes: list[Node]) -> None:
     """A node that starts puts the due times of all destinations right while others write them."""
 
@@ -478,5 +484,77 @@ async def test_receipts_in_one_unit_that_cross_those_of_another_all_count(nodes:
     def unit(order: list[str], node: int) -> Unit:
         return Unit(receipts=[ReceiptRow(f"{node}{r}".encode(), "a", r, "delivered", "", now) for r in order])
 
-    await asyncio.gather(*(nodes[n % 2].store.commit(unit(refs if n % 3 else refs[::-1], n)) for n in range(6)))
+    await asyncio.gather(
+        *(nodes[n % 2].store.commit(unit(refs if n % 3 else refs[::-1], n)) for n in range(6)),
+    )
     assert await nodes[0].store.read("SELECT state, count(*) FROM delivery GROUP BY state") == [("delivered", 6)]
+
+
+async def test_failures_and_due_times_of_two_destinations_cross(race: Race) -> None:
+    """What one unit says of a destination's health comes before what it says of another's due time, or after."""
+    await race.one.desk.owe("a", "c")
+    await race.one.desk.owe("a", "c")
+    first, second = {}, {}
+    for job in await race.one.desk.claim():
+        (first if job.destination not in first else second)[job.destination] = job
+    now = race.one.desk.now
+
+    def batch(jobs: dict[str, Job], down: str) -> list[Settlement]:
+        return [settlement(j, State.PENDING, "r", health=int(name == down), due_us=now) for name, j in jobs.items()]
+
+    one, two = await race.run(
+        race.one.store.settle(batch(first, "c"), now),
+        b"least(next_due_at",
+        lambda: race.two.store.settle(batch(second, "a"), now),
+    )
+    assert one == two == [True, True] and nobody_gave_way([race.one, race.two])
+    found = await race.one.store.read("SELECT id, failures FROM destination WHERE failures > 0 ORDER BY id")
+    assert found == [("a", 1), ("c", 1)]
+
+
+async def test_a_sweep_and_a_receipt_that_need_the_same_locks_cross(race: Race) -> None:
+    accepted = await race.one.desk.owe_one(order_key=KEY)
+    await race.one.desk.accept(await race.one.desk.claim_one(), "r1", within_s=1)
+    expired = await race.one.desk.owe_one(order_key=KEY, expires_at=race.one.desk.now + SECOND)
+    last = await race.one.desk.owe_one(order_key=KEY)
+    race.one.desk.clock.advance(1)
+    await race.run(
+        race.one.desk.receipt("r1", "delivered"), b"SELECT destination, order_key FROM queue", race.two.desk.sweep
+    )
+    states = [await race.one.desk.state(id) for id in (accepted, expired, last)]
+    assert states == ["delivered", "dead(expired)", "pending"] and nobody_gave_way([race.one, race.two])
+
+
+async def test_two_handlers_whose_drafts_follow_one_anothers_deliveries_cross(race: Race) -> None:
+    keys = (b"key-one", b"key-two")
+    for key in keys:
+        await race.one.desk.owe("b", order_key=key)
+    jobs = {job.order_key: job for job in await race.one.desk.claim()}
+    units = [
+        Unit(
+            drafts=[fact(f"after-{n}", race.one.desk.now, ["b"], order_key=keys[1 - n])],
+            settlement=settlement(jobs[key], State.DELIVERED),
+        )
+        for n, key in enumerate(keys)
+    ]
+    results = await race.run(
+        race.one.store.commit(units[0]), b"INSERT INTO queue", lambda: race.two.store.commit(units[1])
+    )
+    assert all(isinstance(r, CommitReport) for r in results) and nobody_gave_way([race.one, race.two])
+    assert len(await race.one.desk.claim()) == 2
+
+
+async def test_a_claim_beside_a_unit_that_waits_holds_no_destination_meanwhile(race: Race) -> None:
+    """Whoever the unit waits for may need that very row before it ends."""
+    await race.one.desk.owe("a")
+    await race.one.desk.owe("b", order_key=KEY)
+    head = next(j for j in await race.one.desk.claim(capacity={"b": 1}))
+
+    async def claim_and_owe() -> list[Any]:
+        return await asyncio.gather(race.two.desk.claim(), race.two.desk.owe_one("b", order_key=KEY))
+
+    settled, (claimed, follower) = await race.run(
+        race.one.desk.settle(head, State.DELIVERED), b"COMMIT\0", claim_and_owe
+    )
+    assert settled and [j.destination for j in claimed] == ["a"]
+    assert await race.one.desk.state(follower) == "pending"

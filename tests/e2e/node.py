@@ -191,7 +191,7 @@ async def main(folder: Path, dsn: str, name: str, tcp: int, udp: int, lease_s: f
 
         await asyncio.gather(
             *(keep_on(THING, f"{name}-{app.boot.hex()[:4]}-{k}", 0.1) for k in range(KEYS)),
-            keep_on(CALL, f"{name}-{app.boot.hex()[:4]}-call", 0.35),
+            keep_on(CALL, f"{name}-{app.boot.hex()[:4]}-call", 0.22),
             stop.wait(),
         )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import orjson
 import pytest
 from sqlalchemy import text
@@ -25,6 +26,7 @@ from hub.model import Draft, Json, State
 from hub.retry import SECOND
 from hub.sql import query
 from hub.store.base import Job, Store
+from hub.store.postgres import SETTINGS, PostgresStore
 from hub.testing import RecordingSink, StandingClock, configuration, connector, eventually, registry_of
 from tests.flow.conftest import THING, Blocked, check_books, emit, reach, states
 from tests.flow.fleet import Archive, Fleet
@@ -451,8 +453,6 @@ async def test_every_slot_is_one_run_whoever_leads(fleet: Fleet, clock: Standing
 @pytest.fixture
 async def desks(postgres_dsn: str) -> AsyncIterator[list[Desk]]:
     """Three processes' views of one ledger, and a clock that stands for all of them."""
-    from hub.store.postgres import PostgresStore
-
     clock = StandingClock()
     async with AsyncExitStack() as stack:
         made = []
@@ -467,6 +467,51 @@ async def desks(postgres_dsn: str) -> AsyncIterator[list[Desk]]:
 
 def most_within(instants: list[int], seconds: float) -> int:
     return max(sum(1 for at in instants if start <= at < start + seconds * 1_000_000) for start in instants)
+
+
+async def test_what_a_stopped_node_has_locked_holds_up_nobody(desks: list[Desk], postgres_dsn: str) -> None:
+    """A session that is stopped between the two messages of a query: no time-out of the server's counts there."""
+    first, second, _ = desks
+    await first.owe_one("a")
+    job = await first.claim_one()
+    await second.store.beat(first.boot, "first", first.now, first.now + SECOND)
+    stopped = await asyncpg.connect(
+        postgres_dsn, server_settings=SETTINGS | {"application_name": f"unionhub {first.boot.hex()}"}
+    )
+    await stopped.execute("BEGIN; UPDATE queue SET reason = 'half done'")
+    await stopped.prepare("SELECT 1")  # the driver asks, and is about to run it
+    second.clock.advance(2)
+    assert await second.store.take_over(second.boot, second.now) == 1
+    assert await second.state(job.id) == "pending(crashed)"
+    await eventually(stopped.is_closed)
+
+
+async def test_a_run_that_was_taken_over_is_no_longer_its_first_nodes(desks: list[Desk]) -> None:
+    first, second, _ = desks
+    await first.store.due_run("pull", "a", 1, first.now)
+    before = await first.store.claim_run(first.boot, first.now)
+    assert before is not None
+    await second.store.take_over(second.boot, second.now)
+    after = await second.store.claim_run(second.boot, second.now)
+    assert after is not None and after.id == before.id
+    assert not await first.store.finish_run(before, "failed", "conflict", first.now)
+    assert await runs(first.store) == [(1, "running")]
+    assert await second.store.finish_run(after, "done", "", second.now)
+
+
+async def test_what_a_claim_leased_unheard_is_freed_and_nothing_else(desks: list[Desk]) -> None:
+    desk, other, _ = desks
+    ids = [await desk.owe_one("a") for _ in range(4)]
+    desk.clock.advance(10)
+    mine = await desk.claim(limit=3)
+    [theirs] = await other.claim()
+    known = {mine[0].id, mine[1].id}
+    assert await desk.store.free_jobs(desk.boot, known) == 1
+    assert await desk.state(mine[2].id) == "pending" and await desk.state(theirs.id) == "leased"
+    assert not await desk.settle(mine[2], State.DELIVERED), "a claim of it has to be heard of again"
+    desk.clock.advance(10)
+    assert [job.id for job in await other.claim()] == [mine[2].id]
+    assert {*known, mine[2].id, theirs.id} == set(ids)
 
 
 async def test_three_nodes_keep_one_pace_between_them(desks: list[Desk]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import pytest
+
 from hub.app import HubApp
 from hub.model import EPOCH
 from hub.testing import StandingClock, eventually
@@ -80,3 +82,19 @@ async def test_what_could_not_be_written_when_it_was_due_is_written_later(site: 
             return await hub.store.read("SELECT state FROM run") == [("done",), ("done",)]
 
         await eventually(both_done)
+
+
+async def test_what_is_due_is_found_without_any_timer(
+    site: Site, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timers go by this machine's own clock; what is due is due by the ledger's."""
+    monkeypatch.setattr("hub.schedule.LOOK_EVERY_S", 0.05)
+    site.parts["archive"] = Archive(1).at("a")
+    async with site.running(schedule="every 1000h") as hub:
+        for tick in range(1, 4):
+
+            async def ended() -> bool:
+                return await hub.store.read("SELECT state FROM run") == [("done",)] * tick  # noqa: B023
+
+            await eventually(ended)
+            clock.advance(1000 * 3600)

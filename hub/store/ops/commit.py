@@ -32,14 +32,14 @@ _DELIVERY_OF = "SELECT delivery_id FROM provider_ref WHERE connection = ? AND re
 
 
 def commit_unit(tx: Tx, unit: Unit, breaker: BreakerPolicy) -> CommitReport:
+    if tx.concurrent and (len(unit.receipts) > 1 or unit.settlement is not None):
+        _lock(tx, unit)
     run_guards(tx, unit.guards)
     for statement in unit.statements:
         tx.run(statement)
     report = _drafts(tx, unit.drafts) if unit.drafts else CommitReport(())
     if unit.deliveries:
         enqueue(tx, unit.deliveries)
-    if tx.concurrent and len(unit.receipts) > 1:
-        _lock_receipts(tx, unit.receipts)
     for receipt in unit.receipts:
         take_receipt(tx, receipt)
     settlement = unit.settlement
@@ -48,6 +48,24 @@ def commit_unit(tx: Tx, unit: Unit, breaker: BreakerPolicy) -> CommitReport:
         if not settle_all(tx, [settlement], at, breaker)[0]:
             raise Conflict("the lease was lost", otherwise="late")
     return report
+
+
+def _lock(tx: Tx, unit: Unit) -> None:
+    """All that its parts would lock one after the other, at once and in everybody's order."""
+    settlement = unit.settlement
+    refs = {("ref", r.connection, r.ref) for r in unit.receipts}
+    deliveries = set()
+    if settlement is not None:
+        refs |= {("ref", settlement.connection, ref) for ref in settlement.refs}
+        deliveries.add(settlement.id)
+    tx.lock(*refs)
+    for r in unit.receipts:
+        row = tx.execute(_DELIVERY_OF, (r.connection, r.ref)).fetchone()
+        if row is not None:
+            deliveries.add(row[0])
+    tx.lock(*{("delivery", id) for id in deliveries})
+    owed = (*unit.deliveries, *(row for draft in unit.drafts for row in draft.deliveries))
+    lock_order_of(tx, deliveries, *{("order", r.destination, r.order_key) for r in owed if r.order_key is not None})
 
 
 def run_guards(tx: Tx, guards: Sequence[Guard]) -> None:
@@ -128,15 +146,6 @@ def enqueue(tx: Tx, rows: Sequence[QueueRow]) -> None:
     tx.many(_QUEUE, values, "bbssibsbsibiiiisis")
     for destination, at in due.items():
         tx.due(destination, at)
-
-
-def _lock_receipts(tx: Tx, receipts: Sequence[ReceiptRow]) -> None:
-    """All that the receipts of one unit will lock, in everybody's order; one alone keeps to it by itself."""
-    tx.lock(*{("ref", r.connection, r.ref) for r in receipts})
-    found = [tx.execute(_DELIVERY_OF, (r.connection, r.ref)).fetchone() for r in receipts]
-    deliveries = {row[0] for row in found if row is not None}
-    tx.lock(*{("delivery", id) for id in deliveries})
-    lock_order_of(tx, deliveries)
 
 
 def take_receipt(tx: Tx, r: ReceiptRow) -> None:

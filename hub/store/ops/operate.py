@@ -76,16 +76,15 @@ def sweep(tx: Tx, now: int, unresolved_after_s: float) -> int:
         " ORDER BY expires_at, seq LIMIT ?",
         (now, SWEEP),
     ).fetchall()
-    lock_order_of(tx, (row[0] for row in expired))
-    for (delivery_id,) in expired:
-        finish_open(tx, delivery_id, (State.WAITING, State.PENDING), State.DEAD, "expired", now)
     timed = tx.execute(
         "SELECT id, state, destination FROM queue WHERE state IN ('accepted', 'unknown') AND due_at <= ?"
         " ORDER BY due_at, seq LIMIT ?",
         (now, SWEEP),
     ).fetchall()
     tx.lock(*{("delivery", row[0]) for row in timed})
-    lock_order_of(tx, (row[0] for row in timed))
+    lock_order_of(tx, (row[0] for row in (*expired, *timed)))
+    for (delivery_id,) in expired:
+        finish_open(tx, delivery_id, (State.WAITING, State.PENDING), State.DEAD, "expired", now)
     for delivery_id, state, destination in timed:
         if state == "unknown":
             finish_open(tx, delivery_id, (State.UNKNOWN,), State.DEAD, "unresolved", now)

@@ -32,10 +32,11 @@ _ENDED_AT: dict[str, tuple[str, str, str]] = {
         "finished_at",
     ),
 }
+#: What is chosen is chosen once: a sub-select that PostgreSQL joins may be run again, and skips what it has locked.
 _ENDED = {
     table: (
-        f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {ended} ORDER BY {index} LIMIT ?"
-        " /*pg: FOR UPDATE SKIP LOCKED */)"
+        f"DELETE FROM {table} WHERE ({key}) IN (/*pg: WITH found AS MATERIALIZED ( */SELECT {key} FROM {table}"
+        f" WHERE {ended} ORDER BY {index} LIMIT ? /*pg: FOR UPDATE SKIP LOCKED) SELECT {key} FROM found */)"
     )
     for table, (key, ended, index) in _ENDED_AT.items()
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from hub.model import HOLDS_KEY, REVERSIBLE_DEATHS, State
 from hub.store.base import BreakerPolicy, Settlement
@@ -131,14 +132,20 @@ def settle_one(tx: Tx, s: Settlement, at: int) -> bool:
     if s.state is State.PENDING and s.attempt is not None:
         supersede_refs(tx, s.id)
     if s.not_before_us:
-        which, name = ("connection", s.connection) if s.not_before_for == "connection" else ("id", s.destination)
-        tx.execute(
-            f"UPDATE destination SET not_before = ? WHERE {which} = ? AND not_before < ?",
-            (s.not_before_us, name, s.not_before_us),
-        )
+        name = s.connection if s.not_before_for == "connection" else s.destination
+        tx.at_end(s.not_before_for, name, partial(_wait, tx, s.not_before_for, name, s.not_before_us))
     if s.pause:
-        pause(tx, s.pause, s.destination if s.pause == "destination" else s.connection, "hub", s.reason, at)
+        name = s.destination if s.pause == "destination" else s.connection
+        tx.at_end(s.pause, name, partial(pause, tx, s.pause, name, "hub", s.reason, at))
     return True
+
+
+def _wait(tx: Tx, kind: str, name: str, until: int) -> None:
+    which = "connection" if kind == "connection" else "id"
+    tx.execute(
+        f"UPDATE destination SET not_before = ? WHERE {which} = ? AND not_before < ?",
+        (until, name, until),
+    )
 
 
 def _holds(s: Settlement) -> bool:
@@ -163,35 +170,39 @@ def _health(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: Breake
     While it is open only its probe counts: tries that were under way when it opened say nothing new.
     """
     good = {s.destination for s in settlements if s.health < 0}
-    bad: dict[str, int] = {}
-    probed: set[str] = set()
-    for s in settlements:
-        if s.destination in good:
-            continue
-        if s.health > 0:
-            bad[s.destination] = bad.get(s.destination, 0) + 1
-            if s.probe:
-                probed.add(s.destination)
-        elif s.probe:  # it was not asked after all: the next one may
-            tx.execute("UPDATE destination SET breaker_until = 0 WHERE id = ?", (s.destination,))
-    for destination in sorted(good):
-        row = tx.execute(
-            "SELECT failures FROM destination WHERE id = ? AND failures > 0 /*pg: FOR UPDATE */", (destination,)
-        ).fetchone()
-        if row is None:
-            continue
-        tx.execute("UPDATE destination SET failures = 0, breaker_until = 0 WHERE id = ?", (destination,))
-        if row[0] >= breaker.failures:  # the outage is over: what was held is due now, in its order
-            _all_due(tx, destination, now)
+    bad = Counter(s.destination for s in settlements if s.health > 0 and s.destination not in good)
+    probed = {s.destination for s in settlements if s.health > 0 and s.probe}
+    for destination in sorted(good):  # mostly there is nothing to close, and no row to hold
+        if tx.execute("SELECT 1 FROM destination WHERE id = ? AND failures > 0", (destination,)).fetchone():
+            tx.at_end("destination", destination, partial(_close_breaker, tx, destination, now, breaker))
     for destination, count in sorted(bad.items()):
-        row = tx.execute("SELECT failures FROM destination WHERE id = ? /*pg: FOR UPDATE */", (destination,)).fetchone()
-        if row is None or (row[0] >= breaker.failures and destination not in probed):
-            continue
-        failures = row[0] + 1 if row[0] >= breaker.failures else min(row[0] + count, breaker.failures)
-        tx.execute("UPDATE destination SET failures = ? WHERE id = ?", (failures, destination))
-        if failures >= breaker.failures:
-            wait = min(breaker.first_s * 2 ** min(failures - breaker.failures, 30), breaker.max_s)
-            tx.execute("UPDATE destination SET breaker_until = ? WHERE id = ?", (now + int(wait * SECOND), destination))
+        word = partial(_count_failures, tx, destination, count, destination in probed, now, breaker)
+        tx.at_end("destination", destination, word)
+    for destination in sorted({s.destination for s in settlements if s.probe and s.health == 0} - good):
+        tx.at_end("destination", destination, partial(_let_another_ask, tx, destination))
+
+
+def _close_breaker(tx: Tx, destination: str, now: int, breaker: BreakerPolicy) -> None:
+    row = tx.execute("SELECT failures FROM destination WHERE id = ?", (destination,)).fetchone()
+    tx.execute("UPDATE destination SET failures = 0, breaker_until = 0 WHERE id = ?", (destination,))
+    if row is not None and row[0] >= breaker.failures:  # the outage is over: what was held is due now, in its order
+        _all_due(tx, destination, now)
+
+
+def _count_failures(tx: Tx, destination: str, count: int, probed: bool, now: int, breaker: BreakerPolicy) -> None:
+    row = tx.execute("SELECT failures FROM destination WHERE id = ?", (destination,)).fetchone()
+    if row is None or (row[0] >= breaker.failures and not probed):
+        return
+    failures = row[0] + 1 if row[0] >= breaker.failures else min(row[0] + count, breaker.failures)
+    tx.execute("UPDATE destination SET failures = ? WHERE id = ?", (failures, destination))
+    if failures >= breaker.failures:
+        wait = min(breaker.first_s * 2 ** min(failures - breaker.failures, 30), breaker.max_s)
+        tx.execute("UPDATE destination SET breaker_until = ? WHERE id = ?", (now + int(wait * SECOND), destination))
+
+
+def _let_another_ask(tx: Tx, destination: str) -> None:
+    """The probe was not sent after all: the next one may go."""
+    tx.execute("UPDATE destination SET breaker_until = 0 WHERE id = ?", (destination,))
 
 
 def _all_due(tx: Tx, destination: str, now: int) -> None:
@@ -311,11 +322,15 @@ def _revive(tx: Tx, delivery_id: bytes, now: int) -> None:
         tx.count(row[0], "delivered", 1)
 
 
-def lock_order_of(tx: Tx, deliveries: Iterable[bytes]) -> None:
-    """Locks the ordering keys of queued deliveries: before their rows, as whoever settles does."""
+def lock_order_of(tx: Tx, deliveries: Iterable[bytes], *more: tuple[str | bytes | None, ...]) -> None:
+    """Locks the ordering keys of queued deliveries: before their rows, as whoever settles does.
+
+    Args:
+        more: keys that are locked with them.
+    """
     if not tx.concurrent:
         return
-    keys = set()
+    keys = set(more)
     for delivery_id in deliveries:
         row = tx.execute("SELECT destination, order_key FROM queue WHERE id = ?", (delivery_id,)).fetchone()
         if row is not None and row[1] is not None:

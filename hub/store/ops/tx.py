@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
 
 from hub.sql import Statement
 
@@ -63,6 +63,13 @@ class Tx(Protocol):
 
     def due(self, destination: str, at: int) -> None:
         """Something of the destination becomes due then: the earliest such instant is kept on its row."""
+        ...
+
+    def at_end(self, kind: Literal["destination", "connection"], name: str, change: Callable[[], object]) -> None:
+        """Changes a destination's row, or those of a connection, just before COMMIT.
+
+        So they are held as shortly as can be, and taken in one order by everybody, with those that ``due`` names.
+        """
         ...
 
     def lock(self, *keys: tuple[str | bytes | None, ...]) -> None:

@@ -42,12 +42,16 @@ READERS = 3
 #: Rows beside a day that go in one transaction.
 PRUNED_AT_ONCE = 500
 CHANNEL = "unionhub"
+#: Those of this role alone: others' it may not end. Waits a moment for each to be gone.
+_END_SESSIONS = (
+    "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE application_name = ANY(?::text[])"
+    " AND usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()"
+)
 _NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 #: A hint to other nodes this often at most: a NOTIFY makes commits queue up behind one lock.
 HINT_EVERY_S = 0.05
 #: No statement of the hub runs longer; nobody waits longer for a lock; no transaction is left open longer.
 SETTINGS = {
-    "application_name": "unionhub",
     "statement_timeout": "15s",
     "lock_timeout": "10s",
     # What a node that was stopped holds, the others wait for.
@@ -66,7 +70,7 @@ LIFE_SETTINGS = SETTINGS | {
     "idle_in_transaction_session_timeout": "2s",
 }
 #: When the server says nothing at all any more.
-COMMAND_TIMEOUT_S, LIFE_TIMEOUT_S, CONNECT_TIMEOUT_S = 20.0, 3.0, 5.0
+COMMAND_TIMEOUT_S, LIFE_TIMEOUT_S, CONNECT_TIMEOUT_S, CLOSE_WITHIN_S = 20.0, 3.0, 5.0, 3.0
 
 
 class PostgresStore(Ledger):
@@ -91,7 +95,7 @@ class PostgresStore(Ledger):
         self._owners = (migrate.CORE, *owners)
         self._fingerprint = key_fingerprint
         self._writer = Writer(self._connect, self._tell_others)
-        self._life = Writer(self._connect_for_life, self._tell_others, sessions=1)
+        self._life = Writer(self._connect_for_life, self._tell_others, sessions=1, connect_within_s=LIFE_TIMEOUT_S)
         self._readers: asyncpg.Pool[Any] | None = None
         self._listener: asyncio.Task[None] | None = None
         self._hinted = 0.0
@@ -109,7 +113,7 @@ class PostgresStore(Ledger):
                 max_size=READERS,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
-                server_settings=SETTINGS | {"default_transaction_read_only": "on"},
+                server_settings=self._named(SETTINGS) | {"default_transaction_read_only": "on"},
                 init=_integers,
             )
             self._writer.start()
@@ -127,7 +131,9 @@ class PostgresStore(Ledger):
         if self._listener is not None:
             self._listener.cancel()
             await asyncio.gather(self._listener, return_exceptions=True)
-        await asyncio.gather(self._writer.close(), self._life.close())
+        with suppress(TimeoutError):  # a server that says nothing must not hold up a stop
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                await asyncio.gather(self._writer.close(), self._life.close())
         if self._readers is not None:
             try:
                 async with asyncio.timeout(2.0):
@@ -138,10 +144,15 @@ class PostgresStore(Ledger):
             self._lock.release()
 
     async def _connect(self) -> asyncpg.Connection[Any]:
-        return await asyncpg.connect(self.url, command_timeout=COMMAND_TIMEOUT_S, server_settings=SETTINGS)
+        settings = self._named(SETTINGS)
+        return await asyncpg.connect(self.url, command_timeout=COMMAND_TIMEOUT_S, server_settings=settings)
 
     async def _connect_for_life(self) -> asyncpg.Connection[Any]:
-        return await asyncpg.connect(self.url, command_timeout=LIFE_TIMEOUT_S, server_settings=LIFE_SETTINGS)
+        settings = self._named(LIFE_SETTINGS)
+        return await asyncpg.connect(self.url, command_timeout=LIFE_TIMEOUT_S, server_settings=settings)
+
+    def _named(self, settings: dict[str, str]) -> dict[str, str]:
+        return settings | {"application_name": _session_name(self.boot)}
 
     def _check_identity(self, tx: ClaimTx) -> None:
         """The server's own identity and the database's number: a dump read into another place has others."""
@@ -164,8 +175,8 @@ class PostgresStore(Ledger):
 
     # -- units and reads ---------------------------------------------------------------------------
 
-    async def submit(self, op: Callable[[ClaimTx], Any]) -> Any:
-        return await self._writer.submit(op)
+    async def submit(self, op: Callable[[ClaimTx], Any], *, last: bool = False) -> Any:
+        return await self._writer.submit(op, last=last)
 
     async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
         return await self._fetch(statement.query.postgres, statement.postgres_parameters())
@@ -226,11 +237,19 @@ class PostgresStore(Ledger):
         return int(await self.submit(lambda tx: node_ops.place_events(tx, limit)))
 
     async def take_over(self, boot: bytes, now: int) -> int:
+        await self._end_sessions_of_lapsed(boot, now)
+
         def op(tx: ClaimTx) -> int:
             node_ops.forget_lapsed(tx, boot, now)
             return operate_ops.take_over(tx, boot, now, self._unresolved_after_s)
 
         return int(await self.submit(op))
+
+    async def _end_sessions_of_lapsed(self, boot: bytes, now: int) -> None:
+        """What a stopped process has locked stays so: between two messages of one query no time-out counts."""
+        lapsed = await self.read("SELECT boot FROM node WHERE lease_until <= ? AND boot <> ?", (now, boot))
+        if lapsed:
+            await self.read(_END_SESSIONS, ([_session_name(each) for (each,) in lapsed],))
 
     async def snapshot_age_s(self) -> float:
         """Of every session of this database that this role may see, the hub's or not."""
@@ -268,6 +287,10 @@ class PostgresStore(Ledger):
 
 def _forget_beside(first: bytes, behind: bytes, tx: ClaimTx) -> Counter[str]:
     return prune_ops.forget_beside(tx, first, behind, PRUNED_AT_ONCE)
+
+
+def _session_name(boot: bytes) -> str:
+    return f"unionhub {boot.hex()}".rstrip()
 
 
 async def _integers(connection: asyncpg.Connection[Any]) -> None:

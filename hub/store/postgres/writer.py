@@ -61,6 +61,10 @@ _DUE = (
     ' d.id ORDER BY d.id COLLATE "C" FOR UPDATE OF d) UPDATE destination SET next_due_at = least(next_due_at, held.at)'
     " FROM held WHERE destination.id = held.id"
 )
+_HOLD = (
+    "SELECT 1 FROM destination WHERE id = ANY($1::text[]) OR connection = ANY($2::text[])"
+    ' ORDER BY id COLLATE "C" FOR UPDATE'
+)
 _LOCK = "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k"
 _TRY_LOCK = "SELECT bool_and(pg_try_advisory_xact_lock(k)) FROM unnest($1::bigint[]) AS k"
 _PICK = f"SELECT {', '.join(claim.COLUMNS)} FROM {claim.FROM} WHERE "
@@ -68,7 +72,8 @@ _PICK = f"SELECT {', '.join(claim.COLUMNS)} FROM {claim.FROM} WHERE "
 _LOCK_ORDER = ("configure", "positions", "run", "ref", "delivery", "order")
 
 Op = Callable[["Tx"], Any]
-Job = tuple[Op, "asyncio.Future[Any]"]
+#: What to run, whom to answer, and whether it comes after the others of its group.
+Job = tuple[Op, "asyncio.Future[Any]", bool]
 
 
 @lru_cache(maxsize=1024)
@@ -135,7 +140,7 @@ class Session:
 class Tx:
     """``hub.store.ops.tx.Tx`` on a session, inside a greenlet."""
 
-    __slots__ = ("_alone", "_due", "_session", "_used", "tally")
+    __slots__ = ("_alone", "_at_end", "_due", "_locked", "_session", "_used", "tally")
     violation: type[Exception] = asyncpg.IntegrityConstraintViolationError
     concurrent = True
 
@@ -145,6 +150,8 @@ class Tx:
         self._alone = alone
         self._used = False
         self._due: dict[str, int] = {}
+        self._at_end: list[tuple[str, str, Callable[[], object]]] = []
+        self._locked: set[int] = set()
         self.tally: dict[tuple[str, str], int] = {}
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows:
@@ -190,19 +197,29 @@ class Tx:
         """
         self._due[destination] = min(at, self._due.get(destination, at))
 
+    def at_end(self, kind: str, name: str, change: Callable[[], object]) -> None:
+        self._at_end.append((kind, name, change))
+
     def lock(self, *keys: tuple[str | bytes | None, ...]) -> None:
         """One unit takes its locks in the order all do; those of a group come as they come, and never wait."""
-        if not keys:
+        ordered = sorted((_LOCK_ORDER.index(str(key[0])), _number(key)) for key in keys)
+        numbers = [number for _, number in ordered if number not in self._locked]
+        if not numbers:
             return
-        numbers = sorted((_LOCK_ORDER.index(str(key[0])), _number(key)) for key in keys)
         may_wait = self._alone or not self._used
         if may_wait:
-            self._run(_LOCK, ([number for _, number in numbers],))
-        elif not self._run(_TRY_LOCK, ([number for _, number in numbers],)).fetchone()[0]:
+            self._run(_LOCK, (numbers,))
+        elif not self._run(_TRY_LOCK, (numbers,)).fetchone()[0]:
             raise Entangled
+        self._locked.update(numbers)
 
     def fold(self) -> bool:
-        """Writes the counters and due times down; answers whether something became due."""
+        """Writes down what concerns destinations, and the counters; answers whether something became due."""
+        if self._at_end:
+            names = {kind: [name for k, name, _ in self._at_end if k == kind] for kind in ("destination", "connection")}
+            self._run(_HOLD, ([*names["destination"], *self._due], names["connection"]))
+            for _, _, change in self._at_end:
+                change()
         if self._due:
             due = sorted(self._due.items())
             self._run(_DUE, ([name for name, _ in due], [at for _, at in due]))
@@ -246,12 +263,17 @@ class Writer:
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._work(), name=f"ledger-writer-{n}") for n in range(self._count)]
 
-    async def submit(self, op: Op) -> Any:
-        """Runs ``op`` inside a transaction and answers after its COMMIT."""
+    async def submit(self, op: Op, *, last: bool = False) -> Any:
+        """Runs ``op`` inside a transaction and answers after its COMMIT.
+
+        Args:
+            last: it waits for no lock and leaves nothing to fold, but holds rows that others fold into: it runs
+                after the others of its group, so that nobody waits while he holds them.
+        """
         if self._closing:
             raise Busy("the ledger is closing; nothing was stored")
         future = asyncio.get_running_loop().create_future()
-        self._jobs.append((op, future))
+        self._jobs.append((op, future, last))
         self._wake.release()
         return await future
 
@@ -276,7 +298,7 @@ class Writer:
                     session = await self._session(session)
                     due = await self._group(session, group)
                 except Exception as error:  # nothing ran, or nobody knows: everybody hears the same, at once
-                    for _, future in group:
+                    for _, future, _ in group:
                         _tell(future, error)
                     continue
                 if due:
@@ -325,19 +347,23 @@ class Writer:
             raise
         try:
             ended = await connection.execute("COMMIT")
+        except (asyncpg.IntegrityConstraintViolationError, asyncpg.SerializationError):
+            raise  # the server's word: nothing of it stands
         except BaseException:
             connection.terminate()
             raise
         if ended != "COMMIT":  # the server rolls back what had failed, and calls it no error
             raise RuntimeError("a unit of work went on after a statement that failed; nothing was stored")
-        for (_, future), result in zip(group, results, strict=True):
+        for future, result in results:
             _answer(future, result)
         return due
 
 
-def _run_group(tx: Tx, group: list[Job]) -> tuple[list[Any], bool]:
-    results = [op(tx) for op, _ in group]
-    return results, tx.fold()
+def _run_group(tx: Tx, group: list[Job]) -> tuple[list[tuple[asyncio.Future[Any], Any]], bool]:
+    results = [(future, op(tx)) for op, future, last in group if not last]
+    due = tx.fold()
+    results += [(future, op(tx)) for op, future, last in group if last]
+    return results, due
 
 
 def _answer(future: asyncio.Future[Any], result: Any) -> None:
@@ -360,7 +386,7 @@ def told(error: Exception) -> Exception:
     state = getattr(error, "sqlstate", None) or ""
     if state[:2] in _NOT_NOW or isinstance(error, (*_STALE, OSError, TimeoutError, EOFError)):
         busy = Busy(f"the ledger cannot be written now ({state or type(error).__name__})")
-    elif isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError) and not isinstance(error, ValueError):
+    elif isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
         busy = Busy("the ledger cannot be written now (no connection)")
     else:
         return clean
@@ -373,8 +399,6 @@ def _without_values(error: Exception) -> Exception:
     if isinstance(error, asyncpg.PostgresError):
         names_only = (error.sqlstate or "")[:2] in _NAMES_ONLY
         return type(error)(error.args[0] if names_only else f"SQLSTATE {error.sqlstate}")
-    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
-        return ValueError("a value does not fit its column")
     if isinstance(error, StopIteration):  # a future refuses it
         return RuntimeError("a unit of work ended in StopIteration")
     return error

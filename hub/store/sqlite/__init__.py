@@ -122,7 +122,7 @@ class SqliteStore(Ledger):
 
     # -- units and reads ---------------------------------------------------------------------------
 
-    async def submit(self, op: Callable[[ClaimTx], Any]) -> Any:
+    async def submit(self, op: Callable[[ClaimTx], Any], *, last: bool = False) -> Any:
         return await self._writer.submit(op)
 
     async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
