@@ -1,7 +1,7 @@
 # Everything starts here: `make demo` or `make test` on a fresh machine with Python 3.11+, git and make.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bundle lock clean chromium postgres FORCE
+.PHONY: help demo test lint bench torture bundle lock clean chromium postgres FORCE
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq
@@ -11,8 +11,8 @@ help:  ## liệt kê các lệnh / lists these commands
 	@sed -n 's/^\([a-z]*\):.*## *\(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-13s  %s\n", $$1, $$2}'
 	@echo "  PYTHON=...   chọn Python / picks the interpreter"
 
-demo: .venv/.runtime  ## chạy thử trọn công việc (ONCE=1: một lượt; SEED=n) / runs the whole job on sample data
-	@$(BIN)/unionhub demo $(if $(filter-out 0,$(ONCE)),--once) $(if $(SEED),--seed $(SEED))
+demo: .venv/.runtime  ## chạy thử trọn công việc (ONCE=1: một lượt; SEED=n; DATABASE_URL=...) / runs the whole job on sample data
+	@$(BIN)/unionhub demo $(if $(filter-out 0,$(ONCE)),--once) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE_URL),--database-url "$(DATABASE_URL)")
 
 test: .venv/.runtime .venv/.test chromium postgres  ## chạy kiểm thử (ARGS="-k ...") / runs the tests
 	@$(BIN)/python -m pytest $(if $(filter-out 0 1,$(CORES)),-n 2 --dist worksteal) $(ARGS)
@@ -25,6 +25,9 @@ lint: .venv/.runtime .venv/.test .venv/.lint  ## kiểm tra mã nguồn / style,
 
 bench: .venv/.runtime  ## đo tốc độ gửi (ARGS="--events 20000") / deliveries a second beside a bare client
 	@$(BIN)/python -m benchmarks.deliver $(ARGS)
+
+torture: .venv/.runtime .venv/.test  ## làm hỏng hub đủ cách (N= SEED= ONLY="power kills") / every fault, with its control
+	@$(BIN)/python -m benchmarks.torture $(if $(N),--n $(N)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 bundle: .venv/.python  ## đóng gói để cài không cần mạng, vào dist/ / one file that installs without a network
 	@$(BIN)/python deploy/bundle.py

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Iterator
 from time import perf_counter
-from typing import cast
-from urllib.parse import urlsplit
 
 import aiohttp
 
+from benchmarks.load import load
 from benchmarks.process import print_json, run
 from benchmarks.workload import SESSION_HEADERS, raw_requests, signed_requests
 
@@ -42,69 +40,9 @@ async def client(url: str, count: int) -> float:
         return count / (perf_counter() - started)
 
 
-class _Connection(asyncio.Protocol):
-    """Writes the next request when the answer to the last one is whole."""
-
-    def __init__(self, requests: Iterator[bytes], done: asyncio.Future[None]) -> None:
-        self._requests = requests
-        self._done = done
-        self._buffer = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.WriteTransport, transport)
-
-    def next(self) -> None:
-        request = next(self._requests, None)
-        if request is not None:
-            self.transport.write(request)
-        elif not self._done.done():
-            self._done.set_result(None)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
-        if _is_whole(self._buffer):
-            self._buffer = b""
-            self.next()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self._done.done():
-            self._done.set_exception(error or ConnectionError("the sink closed a connection"))
-
-
-def _is_whole(answer: bytes) -> bool:
-    end = answer.find(b"\r\n\r\n")
-    if end < 0:
-        return False
-    head = answer[:end].lower()
-    if b"\r\ntransfer-encoding:" in head:
-        return answer.endswith(b"\r\n0\r\n\r\n")
-    _, _, after = head.partition(b"\r\ncontent-length:")
-    return len(answer) >= end + 4 + int(after.partition(b"\r")[0] or 0)
-
-
 async def sockets(url: str, count: int) -> float:
     """Answered requests per second."""
-    requests = iter(raw_requests(url, count))
-    loop = asyncio.get_running_loop()
-    parts = urlsplit(url)
-    connections, ends = [], []
-    for _ in range(CONCURRENCY):
-        end = loop.create_future()
-        _, connection = await loop.create_connection(
-            lambda end=end: _Connection(requests, end),  # type: ignore[misc]  # no type for a bound default
-            parts.hostname or "127.0.0.1",
-            parts.port or 80,
-        )
-        connections.append(connection)
-        ends.append(end)
-    started = perf_counter()
-    for connection in connections:
-        connection.next()
-    await asyncio.gather(*ends)
-    seconds = perf_counter() - started
-    for connection in connections:
-        connection.transport.close()
-    return count / seconds
+    return (await load(url, raw_requests(url, count), CONCURRENCY)).per_s
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from benchmarks.baseline import CONCURRENCY
-from benchmarks.process import print_json, run
+from benchmarks.process import partner, print_json, rss_mb, run, say
 from benchmarks.workload import EVENT_TYPE, SECRET, drafts
 from hub.app import HubApp
 from hub.contract import UnitOfWork
@@ -63,7 +63,12 @@ class HubRun:
 async def run_hub(url: str, count: int, folder: Path, database_url: str) -> HubRun:
     """Runs the shipped hub in this process on ``folder`` until ``count`` events are delivered to ``url``."""
     _write_secret(folder / "config")
-    partner = {"url": url, "secret": {"file": "secret"}, "concurrency": CONCURRENCY}
+    partner = {
+        "url": url,
+        "secret": {"file": "secret"},
+        "concurrency": CONCURRENCY,
+        "allow_networks": ["127.0.0.0/8"],
+    }
     subscription = {"name": "benchmark", "types": [EVENT_TYPE], "to": "partner"}
     with (folder / "hub.log").open("wb") as lines:
         configure_log(lines)
@@ -113,7 +118,7 @@ async def _timed(hub: HubApp, count: int) -> HubRun:
         all_done_s=instants[-1],
         cpu_s=cpu,
         server_cpu_s=server_cpu if server else None,
-        rss_peak_mb=_rss_peak_mb(),
+        rss_peak_mb=rss_mb(peak=True),
     )
 
 
@@ -172,32 +177,14 @@ def _server_cpu_s(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _rss_peak_mb() -> float:
-    """ru_maxrss would also count what our parent held before this program was executed."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        peak_kb = next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(peak_kb) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 # -- the other processes ---------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def running_sink(log: Path) -> AsyncIterator[str]:
     """A sink of its own for one run; its log is complete when the block ends."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.sink", "--log", str(log), stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        assert process.stdout is not None
-        ready = json.loads(await process.stdout.readline())
+    async with partner("benchmarks.sink", "--log", log) as (_, ready):
         yield f"http://127.0.0.1:{ready['port']}/hook"
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 async def yardstick(what: str, sink: str | None, count: int, folder: Path) -> float:
@@ -233,10 +220,6 @@ def tally(log: bytes, event_ids: Sequence[str]) -> tuple[int, int]:
     """``lost`` (enqueued and never answered 200) and ``duplicated`` (answered 200 more than once)."""
     taken = Counter(line.split()[0].decode() for line in log.splitlines() if line.split()[1] == b"200")
     return sum(1 for each in event_ids if each not in taken), sum(1 for each in event_ids if taken[each] > 1)
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Mapping
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
@@ -27,3 +30,41 @@ def run(main: Coroutine[Any, Any, Answer]) -> Answer:
 def print_json(answer: Mapping[str, Any]) -> None:
     """One object on one line of standard output."""
     print(json.dumps(answer), flush=True)
+
+
+def say(text: str) -> None:
+    """Progress, for whoever watches."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@asynccontextmanager
+async def partner(
+    module: str, *arguments: object
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, Mapping[str, Any]]]:
+    """``python -m module`` in a process of its own, from the JSON line that says it is ready until SIGTERM."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *map(str, arguments), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        line = await process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{module} did not start")
+        yield process, json.loads(line)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+def cpu_s(pid: int) -> float:
+    """User and system seconds of a process so far, without its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def rss_mb(pid: int | str = "self", peak: bool = False) -> float:
+    """Memory of a process now, or the most it ever had."""
+    key = "VmHWM:" if peak else "VmRSS:"
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(key))) / 1024

@@ -335,10 +335,9 @@ def _metavar(option: click.Option) -> str:
 
 def routes() -> str:
     rows = []
-    for route in api.ROUTES:
-        names = codes(route.parameters.model_fields)
-        rows.append([code(f"GET {api.BASE}{route.path}"), route.summary, names])
-    return table(["route", "answers", "parameters"], rows)
+    for each in api.table(load_plugins()):
+        rows.append([code(f"{each.method} {api.BASE}{each.path}"), code(each.scope), each.summary, codes(each.names())])
+    return table(["route", "scope", "answers", "parameters or fields"], rows)
 
 
 def metric_names() -> str:

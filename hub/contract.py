@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -194,6 +194,8 @@ class Shipment:
     batch_id: UUID | None
     expires_at: datetime | None
     body: bytes
+    #: Why people are written to, as the campaign or the draft said; "" when nobody did.
+    purpose: str = ""
     #: Seconds this try may take in all; the lease outlives it.
     deadline_s: float
     record_refs: RecordRefs
@@ -247,6 +249,8 @@ class RawRequest:
     path: str = ""
     #: The last value of each name.
     query: Mapping[str, str] = field(default_factory=dict)
+    #: Address of whoever is connected: the sender, or the proxy before us.
+    remote: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +333,51 @@ class Directory(Protocol):
         """None, or the reason why this subject must not be contacted (``left_the_union``)."""
 
 
+# -- who asks --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who asks: a person at the command line or console, or the bearer of an API key."""
+
+    name: str
+    #: What an API key was given: ``events:publish``; ``admin`` is all of it. None: a person here, who may everything.
+    scopes: frozenset[str] | None = None
+    #: ``scope`` of the events and deliveries that may be seen; None: all.
+    sees: frozenset[str] | None = None
+    #: Whose key it is, in the words of the plugin that gave it out: ``partner:so-noi-vu``; "" is this installation.
+    owner: str = ""
+    #: A test key's: what it asks for is checked and answered as ever, and reaches no phone and no partner.
+    test: bool = False
+    #: Stable over repeats of one request with an Idempotency-Key, else "". As a draft's dedupe key it makes the draft
+    #: once even where a crash cut off the first answer.
+    request_key: str = ""
+
+    @property
+    def sees_all(self) -> bool:
+        return not self.owner and self.sees is None
+
+    def may(self, scope: str) -> bool:
+        return self.scopes is None or scope in self.scopes or "admin" in self.scopes
+
+
+OPERATOR = Principal(name="operator")
+
+
+class FeedView(Protocol):
+    """What the bearer of an API key with an ``owner`` reads of the feed; provided by one plugin (``hub_feed_view``).
+
+    ``GET /api/v1/events?after=&wait=`` walks the events by feed position and asks for each of them, so a view keeps
+    no cursor and need not be told what was read. Without a view such a key reads nothing.
+    """
+
+    async def __call__(self, principal: Principal, event: Event) -> Json | None:
+        """The event as ``principal`` may see it now (``data`` is whole here), or None where nothing was granted.
+
+        Raises nothing on purpose; one event after the other, in the order of the feed.
+        """
+
+
 # -- connections -----------------------------------------------------------------------------------
 
 
@@ -363,6 +412,9 @@ class ConnectionSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+SettingsT = TypeVar("SettingsT", bound=ConnectionSettings)
+
+
 class Hub(Protocol):
     """What a plugin may ask of the hub. The same object serves handlers, commands and connections."""
 
@@ -383,8 +435,25 @@ class Hub(Protocol):
 
     def now(self) -> datetime: ...
 
+    def settings_of(self, kind: type[SettingsT]) -> Mapping[str, SettingsT]:
+        """Settings of the enabled connections whose settings are of this kind, by name."""
+
+    async def batch(self, id: UUID) -> Json | None:
+        """What became of a batch (its id, or its event's), or None: ``state``, ``total`` people, and of these
+
+        ``unreachable``, ``unmade`` (nothing is owed yet) and ``counts`` by state, which add up to ``total``;
+        ``reasons`` counts the ended and unknown by reason.
+        """
+
+    async def stop_batch(self, id: UUID) -> bool:
+        """Nothing more of a batch is begun, on any node, and what waits is cancelled; False when there is none."""
+
     @property
     def directory(self) -> Directory: ...
+
+    @property
+    def principal(self) -> Principal:
+        """Who asked for the command that runs; ``OPERATOR`` wherever nobody did over HTTP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -495,9 +564,14 @@ class Rest:
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
-    #: What an API key must be allowed: ``sms:send``. The console's token may everything.
+    #: What an API key must be allowed: ``notices:send``. The console's token may everything.
     scope: str
     status: int = 200
+    #: Whether a test key may call a command that writes: only one that looks at ``hub.principal.test``.
+    takes_test_keys: bool = False
+    #: Whether the command itself narrows what it answers to ``hub.principal`` (``owner``, ``sees``); else it is 404 to
+    #: keys that may not see everything.
+    narrows: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -520,14 +594,15 @@ class Command:
     render: Callable[[Json, str], str] | None = None
     writes: bool = field(default=True)
     rest: Rest | None = None
-    #: The answer's JSON Schema, for the API's document.
+    #: The answer's JSON Schema, as the OpenAPI page shows it.
     answer: Json = field(default_factory=lambda: {"type": "object"})
 
 
 __all__ = [
-    "Accepted", "Admission", "Admit", "Cancel", "CheckStep", "Command", "Committed", "Connection",
+    "OPERATOR", "Accepted", "Admission", "Admit", "Cancel", "CheckStep", "Command", "Committed", "Connection",
     "ConnectionContext", "ConnectionSettings", "ConnectorType", "Delivered", "DestinationSpec", "Directory",
-    "EventType", "Exchange", "Guard", "Handler", "Hold", "Hub", "Inbound", "LogEvent", "Outcome", "Page", "Query",
-    "RawRequest", "Receiver", "RecordRefs", "Refused", "Report", "Rest", "RetryLater", "Schema", "Scope", "Sealed",
-    "SecretRef", "Shipment", "Simulator", "Sink", "Source", "Statement", "UnitOfWork", "Unknown", "Verified",
+    "EventType", "Exchange", "FeedView", "Guard", "Handler", "Hold", "Hub", "Inbound", "LogEvent",
+    "Outcome", "Page", "Principal", "Query", "RawRequest", "Receiver", "RecordRefs", "Refused", "Report", "Rest",
+    "RetryLater", "Schema", "Scope", "Sealed", "SecretRef", "Shipment", "Simulator", "Sink", "Source", "Statement",
+    "UnitOfWork", "Unknown", "Verified",
 ]  # fmt: skip

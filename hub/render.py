@@ -9,6 +9,8 @@ from typing import Any
 
 from hub.model import Json
 
+#: Cells up to this length stay on one line.
+SHORT = 16
 EMPTY = {"vi": "(chưa có gì)", "en": "(nothing yet)"}
 
 
@@ -41,8 +43,9 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     columns = [c for c in rows[0] if any(row.get(c) not in (None, "", {}) for row in rows)]
     table = Table(title=title, box=rich.box.SIMPLE_HEAD, title_justify="left")
     for column in columns:
-        # What is copied into the next command stays in one piece.
-        table.add_column(column, overflow="fold", no_wrap=column in ("id", "boot"))
+        longest = max(len(_text(row.get(column))) for row in rows)
+        # What is copied into the next command stays in one piece, and what is short need not be folded.
+        table.add_column(column, overflow="fold", no_wrap=column in ("id", "boot") or longest <= SHORT)
     for row in rows:
         table.add_row(*(_text(row.get(c)) for c in columns))
     out = io.StringIO()

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 
+from hub.crashpoint import crashpoint
 from hub.model import HOLDS_KEY, REVERSIBLE_DEATHS, State
 from hub.store.base import BreakerPolicy, Settlement
 from hub.store.ops.tx import Tx
@@ -206,9 +207,11 @@ def _let_another_ask(tx: Tx, destination: str) -> None:
 
 
 def _all_due(tx: Tx, destination: str, now: int) -> None:
+    """What waited for its next try goes by when it was owed: before those that came during the outage."""
     tx.execute(
-        "UPDATE queue SET due_at = ? WHERE destination = ? AND state = 'pending' AND due_at > ?",
-        (now, destination, now),
+        "UPDATE queue SET due_at = CASE WHEN created_at < ? THEN created_at ELSE ? END"
+        " WHERE destination = ? AND state = 'pending' AND due_at > ?",
+        (now, now, destination, now),
     )
     tx.due(destination, now)
 
@@ -304,7 +307,9 @@ def weigh_receipts(tx: Tx, delivery_id: bytes, now: int) -> None:
     else:
         verdict, reason = State.DEAD, "receipt:" + next(r for s, r, _ in parts if s == "failed")
     ended = finish_open(tx, delivery_id, (State.ACCEPTED, State.UNKNOWN), verdict, reason, now)
-    if not ended and verdict is State.DELIVERED:
+    if ended:
+        crashpoint("receipt.matched")
+    elif verdict is State.DELIVERED:
         _revive(tx, delivery_id, now)
 
 
@@ -317,9 +322,10 @@ def _revive(tx: Tx, delivery_id: bytes, now: int) -> None:
         "SELECT destination, reason FROM delivery WHERE id = ? AND state = 'dead'", (delivery_id,)
     ).fetchone()
     if row is not None and row[1] in REVERSIBLE_DEATHS:
-        tx.execute("UPDATE delivery SET state = 'delivered', reason = 'late_receipt' WHERE id = ?", (delivery_id,))
-        tx.count(row[0], "dead", -1)
-        tx.count(row[0], "delivered", 1)
+        late = "UPDATE delivery SET state = 'delivered', reason = 'late_receipt' WHERE id = ? AND state = 'dead'"
+        revived = tx.execute(late, (delivery_id,)).rowcount
+        tx.count(row[0], "dead", -revived)
+        tx.count(row[0], "delivered", revived)
 
 
 def lock_order_of(tx: Tx, deliveries: Iterable[bytes], *more: tuple[str | bytes | None, ...]) -> None:
