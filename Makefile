@@ -23,11 +23,8 @@ lint: .venv/.runtime .venv/.test .venv/.lint  ## kiểm tra mã nguồn / style,
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: .venv/.runtime  ## đo tốc độ gửi (ARGS="--events 20000") / deliveries a second beside a bare client
-	@$(BIN)/python -m benchmarks.deliver $(ARGS)
-
-torture: .venv/.runtime .venv/.test  ## làm hỏng hub đủ cách (N= SEED= ONLY="power kills") / every fault, with its control
-	@$(BIN)/python -m benchmarks.torture $(if $(N),--n $(N)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
+bench: .venv/.runtime .venv/.test  ## đo tốc độ (ONLY=deliver một phép đo; ROUNDS=n) / every figure beside its yardstick
+	@$(BIN)/python -m benchmarks $(addprefix --only ,$(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bundle: .venv/.python  ## đóng gói để cài không cần mạng, vào dist/ / one file that installs without a network
 	@$(BIN)/python deploy/bundle.py

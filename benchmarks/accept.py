@@ -8,21 +8,17 @@ Both servers are processes of their own; ready-made requests come over 64 keep-a
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import signal
-import sys
 import tempfile
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from hmac import digest
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from benchmarks.deliver import database
+from benchmarks.hello import PATH, listen, until_told
 from benchmarks.load import load, percentile
 from benchmarks.process import cpu_s, partner, print_json, run, say
 from hub.log import configure as configure_log
@@ -33,7 +29,6 @@ from hub.web import server
 CONNECTIONS = 64
 KEY = b"benchmark-benchmark-benchmark-32"
 SECRET = "whsec_" + b64encode(KEY).decode()
-PATH = "/in/app"
 
 
 def questions(count: int, host: str) -> list[bytes]:
@@ -60,35 +55,6 @@ def questions(count: int, host: str) -> list[bytes]:
     return made
 
 
-async def _until_told() -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await stop.wait()
-
-
-async def _listen(runner: web.AppRunner) -> int:
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    return int(runner.addresses[0][1])
-
-
-async def serve_hello() -> None:
-    """Reads the body and answers, as the shortest aiohttp server would."""
-
-    async def hello(request: web.Request) -> web.Response:
-        await request.read()
-        return web.Response(status=202, body=b'{"status":"accepted"}', content_type="application/json")
-
-    app = web.Application()
-    app.router.add_post(PATH, hello)
-    runner = web.AppRunner(app, access_log=None)
-    print_json({"port": await _listen(runner)})
-    await _until_told()
-    await runner.cleanup()
-
-
 async def serve_hub(folder: Path, database_url: str) -> None:
     config = folder / "config"
     config.mkdir(parents=True)
@@ -110,14 +76,14 @@ async def serve_hub(folder: Path, database_url: str) -> None:
             settings={"database_url": database_url},
         ) as hub:
             runner = server.runner(server.build(hub))
-            print_json({"port": await _listen(runner)})
-            await _until_told()
+            print_json({"port": await listen(runner)})
+            await until_told()
             await runner.cleanup()
 
 
-async def _driven(count: int, *arguments: object) -> Mapping[str, float]:
+async def _driven(count: int, module: str, *arguments: object) -> Mapping[str, float]:
     """Rate, waits and CPU of a server that gets ``count`` questions."""
-    async with partner("benchmarks.accept", *arguments) as (process, ready):
+    async with partner(module, *arguments) as (process, ready):
         host = f"127.0.0.1:{ready['port']}"
         warm = await load(f"http://{host}", [b.replace(b"msg_", b"wrm_") for b in questions(200, host)], CONNECTIONS)
         requests = questions(count, host)
@@ -135,10 +101,10 @@ async def _driven(count: int, *arguments: object) -> Mapping[str, float]:
 
 
 async def measure(count: int, database_url: str) -> dict[str, Any]:
-    before = await _driven(count, "--serve", "hello")
+    before = await _driven(count, "benchmarks.hello")
     with tempfile.TemporaryDirectory(prefix="unionhub-bench-") as folder:
-        hub = await _driven(count, "--serve", "hub", "--folder", folder, "--database", database_url)
-    after = await _driven(count, "--serve", "hello")
+        hub = await _driven(count, "benchmarks.accept", "--serve", folder, "--database", database_url)
+    after = await _driven(count, "benchmarks.hello")
     baseline = max(before["per_s"], after["per_s"])
     say(f"accepted: {hub['per_s']:,.0f}/s beside {baseline:,.0f}/s")
     return {
@@ -155,18 +121,15 @@ async def measure(count: int, database_url: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accept", description=__doc__.splitlines()[0])
     parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
-    parser.add_argument("--database", default="", help="an empty PostgreSQL database; else a server is made for the run")
+    parser.add_argument(
+        "--database", default="", help="an empty PostgreSQL database; else a server is made for the run"
+    )
     parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--serve", choices=["hello", "hub"], help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve: dict[str, Callable[[], Any]] = {
-            "hello": serve_hello,
-            "hub": lambda: serve_hub(args.folder, args.database),
-        }
-        run(serve[args.serve]())
-        sys.exit(0)
+        run(serve_hub(args.serve, args.database))
+        return
     with database(args.store, args.database) as url:
         print_json(run(measure(args.requests, url)))
 

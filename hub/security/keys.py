@@ -6,6 +6,7 @@ key erases the person everywhere, backups included. Keyed hashes stand for phone
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import os
@@ -26,6 +27,8 @@ NONCE_BYTES = 12
 KEY_BYTES = 32
 #: Data keys kept in memory, the longest unused dropped first.
 CACHED_KEYS = 50_000
+#: Look-ups of keys that share one query, each for up to 500 subjects: within what a statement may bind.
+ASKED_AT_ONCE = 50
 
 #: Passes again for the same wrapped key; another one means that somebody else made the key first.
 _KEEP_KEY = query(
@@ -106,6 +109,41 @@ class _Nonces:
         return self._pool[self._at - NONCE_BYTES : self._at]
 
 
+class _Together:
+    """Looks up what several ask at the same time with one question: each costs a thread's turn and a query."""
+
+    def __init__(self, load: Callable[[Sequence[str]], Awaitable[dict[str, bytes]]]) -> None:
+        self._load = load
+        self._waiting: list[tuple[Sequence[str], asyncio.Future[dict[str, bytes]]]] = []
+        self._asking: asyncio.Task[None] | None = None
+
+    async def __call__(self, subjects: Sequence[str]) -> dict[str, bytes]:
+        answer: asyncio.Future[dict[str, bytes]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((subjects, answer))
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask())
+        return await answer
+
+    async def _ask(self) -> None:
+        """Until nobody waits; who comes while a question is under way is part of the next."""
+        try:
+            while self._waiting:
+                asked, self._waiting = self._waiting[:ASKED_AT_ONCE], self._waiting[ASKED_AT_ONCE:]
+                subjects = list(dict.fromkeys(subject for each, _ in asked for subject in each))
+                try:
+                    found = await self._load(subjects)
+                except Exception as error:  # everybody hears of it; whoever asks next tries again
+                    for _, answer in asked:
+                        if not answer.done():
+                            answer.set_exception(error)
+                    continue
+                for each, answer in asked:
+                    if not answer.done():
+                        answer.set_result({subject: found[subject] for subject in each if subject in found})
+        finally:
+            self._asking = None
+
+
 class KeyRing:
     """Data keys by subject: loaded from the store, made on first use, cached unwrapped.
 
@@ -114,7 +152,7 @@ class KeyRing:
 
     def __init__(self, hub_key: HubKey, load: Callable[[Sequence[str]], Awaitable[dict[str, bytes]]]) -> None:
         self._hub_key = hub_key
-        self._load = load
+        self._load = _Together(load)
         self._open: OrderedDict[str, AESGCM] = OrderedDict()
         self._unstored: dict[str, bytes] = {}
         self._nonces = _Nonces()

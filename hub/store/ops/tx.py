@@ -38,6 +38,10 @@ class Tx(Protocol):
         """Runs a plugin's statement; answers the rows touched."""
         ...
 
+    def run_all(self, statements: Sequence[Statement]) -> None:
+        """Plugins' statements in their order; what they touch is not asked."""
+        ...
+
     def many(
         self,
         head: str,

@@ -14,11 +14,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import asyncpg
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from hub.crashpoint import crashpoint
 from hub.errors import Busy, HubError
 from hub.log import log
 from hub.sql import Statement
@@ -116,6 +118,13 @@ class Session:
         rows = await statement.fetch(*parameters)
         return Rows(rows, statement.get_statusmsg())
 
+    async def run_many(self, sql: str, parameters: Sequence[Sequence[Any]]) -> None:
+        """One statement for many rows of values, in one round trip."""
+        statement = self._prepared.get(sql)
+        if statement is None:
+            statement = self._prepared[sql] = await self.connection.prepare(sql)
+        await statement.executemany(parameters)
+
     async def copy(self, table: str, columns: list[str], rows: Sequence[tuple[Any, ...]]) -> None:
         await self.connection.copy_records_to_table(table, records=rows, columns=columns)
 
@@ -164,6 +173,11 @@ class Tx:
 
     def run(self, statement: Statement) -> int:
         return self._run(statement.query.postgres, statement.postgres_parameters()).rowcount
+
+    def run_all(self, statements: Sequence[Statement]) -> None:
+        for sql, same in groupby(statements, key=lambda statement: statement.query.postgres):
+            self._used = True
+            await_only(self._session.run_many(sql, [statement.postgres_parameters() for statement in same]))
 
     def many(
         self,
@@ -345,6 +359,7 @@ class Writer:
         except BaseException as error:
             await session.roll_back(error)
             raise
+        crashpoint("ledger.written")
         try:
             ended = await connection.execute("COMMIT")
         except (asyncpg.IntegrityConstraintViolationError, asyncpg.SerializationError):
@@ -354,6 +369,7 @@ class Writer:
             raise
         if ended != "COMMIT":  # the server rolls back what had failed, and calls it no error
             raise RuntimeError("a unit of work went on after a statement that failed; nothing was stored")
+        crashpoint("ledger.committed")
         for future, result in results:
             _answer(future, result)
         return due

@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from hub.crashpoint import crashpoint
 from hub.errors import Busy
 from hub.log import log
 from hub.sql import Statement
@@ -55,6 +56,10 @@ class Tx:
 
     def run(self, statement: Statement) -> int:
         return int(self.execute(statement.query.sqlite, statement.sqlite_parameters()).rowcount)
+
+    def run_all(self, statements: Sequence[Statement]) -> None:
+        for statement in statements:
+            self.run(statement)
 
     def many(
         self,
@@ -240,7 +245,9 @@ class Writer:
                 " ON CONFLICT (destination, state) DO UPDATE SET count = count + excluded.count",
             )
         tx.execute("UPDATE ledger SET sequence = sequence + 1")
+        crashpoint("ledger.written")
         db.execute("COMMIT")
+        crashpoint("ledger.committed")
         return results
 
     def _answer(self, results: list[tuple[asyncio.Future[Any], Any]]) -> None:
