@@ -18,10 +18,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from benchmarks.deliver import SECRET, database
+from benchmarks.deliver import database
 from benchmarks.load import percentile
 from benchmarks.process import print_json, run, say
-from benchmarks.workload import EVENT_TYPE, drafts
+from benchmarks.workload import EVENT_TYPE, SECRET, drafts
 from hub.app import HubApp
 from hub.contract import UnitOfWork
 from hub.log import configure as configure_log

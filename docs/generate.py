@@ -111,6 +111,13 @@ def default_of(field: Any) -> str:
     return code(json.dumps(value, ensure_ascii=False))
 
 
+def connection_file() -> str:
+    inbound = settings_model.InboundSettings
+    keys = settings_table(settings_model.ConnectionFile)
+    of_inbound = f"| `inbound` | table | none | Yêu cầu gửi đến. {first_line(inbound)} |"
+    return f"{keys}\n{of_inbound}\n\n### `[inbound]`\n\n{settings_table(inbound)}"
+
+
 def settings_table(of: type[BaseModel], prefix: str | None = None) -> str:
     """One row per key; ``prefix``: of the environment variables that replace them."""
     schema = of.model_json_schema()
@@ -403,6 +410,28 @@ def retry_constants() -> str:
     )
 
 
+# -- measurements ----------------------------------------------------------------------------------
+
+
+def measurements() -> str:
+    """What ``make bench`` wrote last, a row per benchmark."""
+    file = DOCS.parent / "benchmarks" / "results" / "latest.json"
+    results = json.loads(file.read_text("utf-8"))["results"] if file.exists() else {}
+    rows = []
+    for name, result in results.items():
+        about = result["about"]
+        more = {k: v for k, v in result.items() if k not in ("ratio", "ratios", "about") and not isinstance(v, dict)}
+        rows.append(
+            (
+                code(name),
+                f"**{result['ratio']}**" if "ratio" in result else "–",
+                ", ".join(f"{key} {value}" for key, value in more.items()),
+                f"{about['date']}, {about['machine']}, load {about['load_before']}, Python {about['python']}",
+            )
+        )
+    return table(("benchmark", "ratio", "measured", "when and where"), rows)
+
+
 # -- pages -----------------------------------------------------------------------------------------
 
 
@@ -411,7 +440,7 @@ def parts() -> dict[str, str]:
     registry = load_plugins()
     return {
         "hub-settings": hub_settings(),
-        "connection-file": settings_table(settings_model.ConnectionFile),
+        "connection-file": connection_file(),
         "subscription": settings_table(settings_model.SubscriptionSettings),
         "connector-types": connector_types(registry),
         "states": states(),
@@ -434,6 +463,7 @@ def parts() -> dict[str, str]:
         "hooks": hooks(),
         "roles": roles(),
         "values": values(),
+        "measurements": measurements(),
     }
 
 

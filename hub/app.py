@@ -4,57 +4,76 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
-
-import orjson
+from uuid import UUID
 
 from hub import metrics
 from hub.backups import back_up
 from hub.clock import Clock, ServerClock, system_clock
 from hub.commit import Committer
 from hub.contract import (
+    OPERATOR,
     Committed,
     Connection,
     ConnectionContext,
     Directory,
     EventType,
+    FeedView,
+    Principal,
     RawRequest,
     SecretRef,
+    SettingsT,
     UnitOfWork,
 )
-from hub.deliver import Deliverer, Target
-from hub.errors import Busy, ConfigError, HubError, NotFound
-from hub.fanout import FanOut
-from hub.ingest import QUARANTINED, Taken, reread, take
+from hub.deliver import Deliverer
+from hub.errors import Busy, ConfigError, HubError, InputError, NotFound
+from hub.fanout import FanOut, Stopped, batch_progress, stop_batch
+from hub.ingest import QUARANTINED, Taken, replay, reread, take
 from hub.log import know, log
-from hub.model import new_id, to_us
+from hub.model import Json, new_id, to_us
 from hub.nodes import Nodes
 from hub.plugins import Registry
+from hub.rawrequests import Keeping
 from hub.retention import Pruner, Rules
 from hub.retry import Policy
-from hub.routing import Router, projection
+from hub.routing import Router
 from hub.schedule import Scheduler
 from hub.secret_files import resolve_secret
 from hub.security.keys import HubKey, KeyRing
-from hub.settings import Configuration, parse_schedule
+from hub.settings import Configuration, ConnectionConfig, load, parse_schedule
+from hub.settings_model import HubSettings
 from hub.sql import Statement
-from hub.store.base import BreakerPolicy, ConnectionRow, DestinationRow, RunRow
+from hub.store.base import BreakerPolicy, RunRow
 from hub.store.choose import is_empty, make_store
 from hub.store.migrate import CORE, Owner
 from hub.sync import pull
-from hub.worker import LaneSpec, Worker
+from hub.watchdog import Watchdog, Whose, packages_of
+from hub.wiring import Wiring
+from hub.worker import Worker
 
 #: Runs (pulls, fan-outs) at once.
 RUNS = 4
 SWEEP_EVERY_S = 1.0
-#: The spacing leaves a little room, so that rounding never exceeds what was agreed.
-PACE = 0.97
-INTERNAL = "handlers"
+#: Of the task that runs a command, and of those it starts.
+_PRINCIPAL = ContextVar("principal", default=OPERATOR)
+
+
+@contextmanager
+def asked_by(principal: Principal) -> Iterator[None]:
+    """What runs inside is asked for by ``principal``."""
+    token = _PRINCIPAL.set(principal)
+    try:
+        yield
+    finally:
+        _PRINCIPAL.reset(token)
 
 
 class HubApp:
@@ -123,9 +142,17 @@ class HubApp:
         )
         self.store.on_hint = self._hinted
         self._directory: Directory | None = None
+        self._stopped = Stopped(self.store)
+        #: What keys with an owner read of the feed.
+        self.feed_view: FeedView | None = None
         self.connections: dict[str, Connection] = {}
+        self._wiring = Wiring(config, registry, self.event_types, self.store, self.router, self.connections)
+        self._rewiring = asyncio.Lock()
+        #: Digests, by connection, of the secrets it asked for.
+        self._secrets_used: dict[str, dict[SecretRef, bytes]] = {}
         self.worker: Worker | None = None
         self.scheduler: Scheduler | None = None
+        self._watchdog: Watchdog | None = None
         self._run_wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -151,6 +178,18 @@ class HubApp:
         await self._ring.prepare({subject for subject, value in sealed if value is not None}, make=False)
         return [None if value is None else self._ring.unseal(subject, value) for subject, value in sealed]
 
+    def settings_of(self, kind: type[SettingsT]) -> Mapping[str, SettingsT]:
+        found = {name: c.settings for name, c in self.config.connections.items() if c.enabled}
+        return {name: settings for name, settings in found.items() if isinstance(settings, kind)}
+
+    async def batch(self, id: UUID) -> Json | None:
+        return await batch_progress(self.store, id.bytes)
+
+    async def stop_batch(self, id: UUID) -> bool:
+        stopped = await stop_batch(self.store, id.bytes, self.clock, self._stopped)
+        self._changed(stopped is not None)
+        return stopped is not None
+
     def keyed_hash(self, kind: str, value: str) -> bytes:
         return self._hub_key.keyed_hash("p:" + kind, value.encode())
 
@@ -163,6 +202,10 @@ class HubApp:
             raise NotFound("no plugin provides a directory")
         return self._directory
 
+    @property
+    def principal(self) -> Principal:
+        return _PRINCIPAL.get()
+
     # -- life --------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -170,12 +213,12 @@ class HubApp:
         await self.store.open()
         try:
             await self.nodes.set_clock()
-            self._directory = self._make_directory()
-            targets, lanes = self._open_connections()
-            projections = await self._keep_projections()
+            self._directory = self._made("hub_directory", self.registry.directory)
+            self.feed_view = self._made("hub_feed_view", self.registry.feed_view)
+            self._open_connections()
             if not self.store.shared:  # else whoever leads does
                 await self.store.take_over(self.boot, to_us(self.clock()))
-            await self._configure(targets, lanes)
+            await self._wiring.read()
         except BaseException:
             await self.store.close()
             raise
@@ -185,8 +228,8 @@ class HubApp:
             store=self.store,
             committer=self.committer,
             router=self.router,
-            projections=projections,
-            targets=targets,
+            projections=self._wiring.projections,
+            targets=self._wiring.targets,
             directory=self._directory,
             policy=Policy(
                 schedule_s=settings.retry.schedule_s,
@@ -197,11 +240,12 @@ class HubApp:
             clock=self.clock,
             deadline_s=settings.worker.attempt_deadline_s,
             still_ours=self.nodes.still_ours,
+            is_stopped=self._stopped,
         )
         self.worker = Worker(
             self.store,
             deliverer,
-            lanes,
+            self._wiring.lanes,
             boot=self.boot,
             clock=self.clock,
             lease_s=settings.worker.lease_s,
@@ -219,14 +263,8 @@ class HubApp:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         self.scheduler = Scheduler(self.store, self.clock, self._run_wake.set, self.nodes.leads)
-        for name, config in self.config.connections.items():
-            connection = self.connections.get(name)
-            if connection is None:
-                continue
-            if connection.source is not None and config.schedule is not None:
-                self.scheduler.add(name, config.schedule)
-            if connection.run is not None:
-                self._spawn(self._keep_running(name, connection), f"run:{name}")
+        for name in self.connections:
+            self._begin(name)
         if self.config.hub.backup.schedule:
             self.scheduler.add("ledger", parse_schedule(self.config.hub.backup.schedule), "backup")
         await self.nodes.join()
@@ -237,6 +275,9 @@ class HubApp:
         pruner = Pruner(self.store, Rules.of(self.config, self.router), self.clock, leads=self.nodes.leads)
         self._spawn(pruner.run(), "retention")
         self.scheduler.start()
+        packages = packages_of(self.connections, self.config, self.registry)
+        self._watchdog = Watchdog(packages, self._whose, self._put_aside)
+        self._watchdog.start()
         log("hub.started", connections=len(self.connections), held=await self.store.held())
 
     async def stop(self) -> None:
@@ -255,22 +296,40 @@ class HubApp:
                     await asyncio.shield(worker_task)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(self._close(name) for name in self.connections))
+        if self._tasks:  # a plugin's task that will not end must not keep the ledger from being closed
+            _, deaf = await asyncio.wait(self._tasks, timeout=self.config.hub.worker.stop_within_s * 0.2)
+            for task in deaf:
+                log("plugin.raised", connection=task.get_name().partition(":")[2], error="will_not_stop")
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        await asyncio.gather(*(self._close(name, connection) for name, connection in self.connections.items()))
         if self._tasks:
             await self.nodes.leave()
         await self.store.close()
         if self._tasks:
             log("hub.stopped")
 
-    async def _close(self, name: str) -> None:
-        close = self.connections[name].close
+    def _whose(self, task: asyncio.Task[Any]) -> Whose | None:
+        kind, _, name = task.get_name().partition(":")
+        if kind == "run" and name in self.connections:
+            return ("connection", name)
+        return self.worker.whose(task) if self.worker is not None else None
+
+    async def _put_aside(self, whose: Whose, reason: str) -> None:
+        kind, name = whose
+        await self.store.pause(kind, name, "hub", reason, to_us(self.clock()))
+        assert self.worker is not None
+        self.worker.give_back(kind, name)
+        log("destination.paused", destination=name, reason=reason)
+
+    async def _close(self, name: str, connection: Connection) -> None:
+        close = connection.close
         if close is None:
             return
         try:
             async with asyncio.timeout(1.5):
                 await close()
-        except Exception as error:  # a named edge: one plugin's trouble must not keep the others open
+        except (Exception, SystemExit) as error:  # a named edge: one plugin's trouble must not keep the others open
             log("plugin.raised", connection=name, error=type(error).__name__)
 
     # -- inbound and runs --------------------------------------------------------------------------
@@ -280,8 +339,14 @@ class HubApp:
         connection = self.connections.get(request.connection)
         if connection is None or connection.receiver is None:
             raise NotFound
+        inbound = self.config.connections[request.connection].inbound
         taken = await take(
-            request, connection.receiver, self.committer, self.store, f"/connections/{request.connection}"
+            request,
+            connection.receiver,
+            self.committer,
+            self.store,
+            f"/connections/{request.connection}",
+            Keeping(inbound.keep_raw, inbound.keep_days),
         )
         self._changed(taken.events > 0)
         return taken
@@ -294,6 +359,15 @@ class HubApp:
         read = await reread(name, connection.receiver, self.committer, self.store, f"/connections/{name}")
         self._changed(read[0] > 0)
         return read
+
+    async def replay_request(self, connection: str, id: bytes) -> Committed:
+        """Puts one kept request through today's mapping; raises ``NotFound`` where its connection receives nothing."""
+        found = self.connections.get(connection)
+        if found is None or found.receiver is None:
+            raise NotFound(f"'{connection}' không phải kết nối nhận yêu cầu / '{connection}' receives no requests")
+        committed = await replay(id, found.receiver, self.committer, self.store)
+        self._changed(bool(committed.events))
+        return committed
 
     async def pull_now(self, name: str) -> bool:
         """Makes a run due at once; False when one is open already."""
@@ -350,7 +424,7 @@ class HubApp:
                 source = self.connections[run.object].source
                 assert source is not None
                 items = await pull(run, source, self.committer, self.store, f"/connections/{run.object}")
-        except Exception as error:  # a named edge: the run fails, its cursor stays, the next slot tries again
+        except (Exception, SystemExit) as error:  # a named edge: the cursor stays, the next slot tries again
             state, reason = "failed", error.code if isinstance(error, HubError) else type(error).__name__
         self._changed(items > 0)
         if not await self._finish(run, state, reason):
@@ -388,7 +462,7 @@ class HubApp:
                     await connection.run()
                 else:
                     await self._run_in_session(name, connection.sessions, connection.run)
-            except Exception as error:  # a named edge: a session that breaks is begun again, ever more slowly
+            except (Exception, SystemExit) as error:  # a named edge: it is begun again, ever more slowly
                 log("connection.broke", connection=name, error=type(error).__name__)
             lasted = asyncio.get_running_loop().time() - started
             pause = 0.5 if lasted > 30 else min(pause * 2, 60.0)
@@ -415,70 +489,135 @@ class HubApp:
 
     # -- building ----------------------------------------------------------------------------------
 
-    def _make_directory(self) -> Directory | None:
-        if self.registry.directory is None:
+    def _made(self, hook: str, make: Callable[[HubApp], Any] | None) -> Any:
+        """What a plugin makes of this hub, or None."""
+        if make is None:
             return None
         try:
-            return self.registry.directory(self)
+            return make(self)
         except Exception as error:  # a named edge: without a directory nobody is written to, the rest works
-            log("plugin.raised", hook="hub_directory", plugin=self.registry.directory_plugin, error=error)
+            plugin = next((p.name for p in self.registry.plugins if hook in p.hooks), "")
+            log("plugin.raised", hook=hook, plugin=plugin, error=error)
             return None
 
-    def _open_connections(self) -> tuple[dict[str, Target], dict[str, LaneSpec]]:
-        targets: dict[str, Target] = {}
-        lanes: dict[str, LaneSpec] = {}
+    def _open_connections(self) -> None:
         for name, config in self.config.connections.items():
-            if not config.enabled:
-                continue
-            kind = self.registry.connector_types[config.type]
-            context = ConnectionContext(
-                name=name,
-                hub=_ConnectionHub(self, name),
-                secret=self.secret,
-                log=_logger(name),
-                open_repair=_repairer(self, name),
-                clear_repair=_clearer(self, name),
-                var_dir=self.config.var_dir,
-            )
+            if config.enabled and (connection := self._open_one(config)) is not None:
+                self.connections[name] = connection
+
+    def _open_one(self, config: ConnectionConfig) -> Connection | None:
+        """None, and a line in the log, when the plugin cannot. Raises ``ConfigError``, naming the file."""
+        name = config.name
+        used: dict[SecretRef, bytes] = {}
+
+        def secret(ref: SecretRef) -> str:
+            value = self.secret(ref)
+            used[ref] = hashlib.sha256(value.encode()).digest()
+            return value
+
+        context = ConnectionContext(
+            name=name,
+            hub=_ConnectionHub(self, name),
+            secret=secret,
+            log=_logger(name),
+            open_repair=_repairer(self, name),
+            clear_repair=_clearer(self, name),
+            changed=self.rewire,
+            var_dir=self.config.var_dir,
+        )
+        try:
+            connection = self.registry.connector_types[config.type].open(context, config.settings)
+        except ConfigError as error:
+            raise ConfigError(f"{config.file}: {error}") from None
+        except Exception as error:  # a named edge: a broken plugin is named and left out, the hub starts
+            log("plugin.raised", connection=name, error=type(error).__name__)
+            return None
+        self._secrets_used[name] = used
+        return connection
+
+    # -- another configuration ---------------------------------------------------------------------
+
+    async def reload(self) -> Json:
+        """Works by the files as they are now, or raises ``ConfigError`` and goes on by those it knows.
+
+        What hub.toml says counts from the next start. Of a connection that changed, tries under way end first.
+        """
+        if not self._tasks:
+            raise InputError("chưa có hub nào đang chạy ở đây / no hub is running here")
+        known = self.registry
+        config = load(
+            self.config.folder, self._environ, known.connector_types, known.event_types, known.handlers,
+            broken_plugins=bool(self.config.left_out),
+        )  # fmt: skip
+        async with self._rewiring:
+            old, new = self.config.connections, config.connections
+            changed = [
+                name for name in {**old, **new} if old.get(name) != new.get(name) or self._has_other_secrets(name)
+            ]
+            opened: dict[str, Connection] = {}
             try:
-                connection = kind.open(context, config.settings)
-            except ConfigError as error:
-                raise ConfigError(f"{config.file}: {error}") from None
-            except Exception as error:  # a named edge: a broken plugin is named and left out, the hub starts
-                log("plugin.raised", connection=name, error=type(error).__name__)
-                continue
-            self.connections[name] = connection
-            if connection.sink is not None:
-                for spec in connection.sink.destinations():
-                    destination = f"{name}/{spec.name}" if spec.name else name
-                    spacing = int(1_000_000 / (PACE * spec.rate_per_s)) if spec.rate_per_s else 0
-                    targets[destination] = Target(name, kind.channel, connection.sink)
-                    lanes[destination] = LaneSpec(spec.concurrency, spacing)
-        for name, handler in self.registry.handlers.items():
-            targets["handler:" + name] = Target(INTERNAL, handler=handler)
-            lanes["handler:" + name] = LaneSpec(10)
-        return targets, lanes
+                for name in changed:
+                    if name in new and new[name].enabled and (made := self._open_one(new[name])) is not None:
+                        opened[name] = made
+            except ConfigError:
+                await asyncio.gather(*(self._close(name, made) for name, made in opened.items()))
+                raise
+            for name in changed:
+                await self._end(name)
+            restart = [name for name in type(config.hub).model_fields if _differs(self.config.hub, config.hub, name)]
+            self.config = self._wiring.config = replace(config, hub=self.config.hub)
+            self.connections.update(opened)
+            await self._rewire()
+            for name in opened:
+                self._begin(name)
+        log("hub.reloaded", connections=changed, needs_restart=restart)
+        return {"connections": sorted(changed), "subscriptions": len(config.subscriptions), "needs_restart": restart}
 
-    async def _configure(self, targets: Mapping[str, Target], lanes: Mapping[str, LaneSpec]) -> None:
-        rows = [
-            ConnectionRow(name, config.type)
-            for name, config in self.config.connections.items()
-            if name in self.connections
-        ]
-        rows.append(ConnectionRow(INTERNAL, "internal"))
-        destinations = [DestinationRow(id, t.connection, lanes[id].spacing_us) for id, t in targets.items()]
-        await self.store.configure(rows, destinations)
+    def _has_other_secrets(self, name: str) -> bool:
+        try:
+            return any(
+                hashlib.sha256(self.secret(ref).encode()).digest() != digest
+                for ref, digest in self._secrets_used.get(name, {}).items()
+            )
+        except ConfigError:  # opening it says what is wrong
+            return True
 
-    async def _keep_projections(self) -> dict[bytes, tuple[str, ...]]:
-        """Writes down today's projections and reads all that deliveries may be pinned to."""
-        current = {
-            route.projection.id: orjson.dumps(route.projection.fields)
-            for name in self.event_types
-            for route in self.router.routes(name)
-        }
-        current[projection(()).id] = orjson.dumps(())
-        kept = await self.store.keep_projections(current)
-        return {id: tuple(orjson.loads(fields)) for id, fields in kept.items()}
+    def _begin(self, name: str) -> None:
+        """What a connection does by itself while the hub works."""
+        assert self.worker is not None and self.scheduler is not None
+        connection, schedule = self.connections[name], self.config.connections[name].schedule
+        self.worker.serve(name)
+        if connection.source is not None and schedule is not None:
+            self.scheduler.add(name, schedule)
+        if connection.run is not None:
+            self._spawn(self._keep_running(name, connection), f"run:{name}")
+
+    async def _end(self, name: str) -> None:
+        """Ends what it does by itself, lets its tries end, and closes it."""
+        connection = self.connections.pop(name, None)
+        if connection is None:
+            return
+        assert self.worker is not None and self.scheduler is not None
+        self.scheduler.remove(name)
+        self.worker.leave_alone(name)
+        await self.worker.ended(name, self.config.hub.worker.attempt_deadline_s)
+        running = [task for task in self._tasks if task.get_name() == f"run:{name}"]
+        for task in running:
+            task.cancel()
+            self._tasks.remove(task)
+        if running:
+            await asyncio.wait(running, timeout=2.0)
+        await self._close(name, connection)
+
+    async def rewire(self) -> None:
+        """A connection's own destinations or subscriptions are others now. Raises what it raises when asked."""
+        async with self._rewiring:
+            await self._rewire()
+
+    async def _rewire(self) -> None:
+        await self._wiring.read()
+        if self.worker is not None:
+            self.worker.set_lanes(self._wiring.lanes)
 
     def secret(self, ref: SecretRef) -> str:
         """The secret behind a reference of the configuration."""
@@ -516,9 +655,30 @@ class _ConnectionHub:
     async def commit(self, unit: UnitOfWork) -> Committed:
         return await self._app.commit(unit, connection=self._name)
 
+    def settings_of(self, kind: type[SettingsT]) -> Mapping[str, SettingsT]:
+        return self._app.settings_of(kind)
+
+    async def batch(self, id: UUID) -> Json | None:
+        return await self._app.batch(id)
+
+    async def stop_batch(self, id: UUID) -> bool:
+        return await self._app.stop_batch(id)
+
     @property
     def directory(self) -> Directory:
         return self._app.directory
+
+    @property
+    def event_types(self) -> Mapping[str, EventType]:
+        return self._app.event_types
+
+    @property
+    def principal(self) -> Principal:
+        return self._app.principal
+
+
+def _differs(one: HubSettings, other: HubSettings, name: str) -> bool:
+    return bool(getattr(one, name) != getattr(other, name))
 
 
 def _logger(connection: str) -> Callable[..., None]:

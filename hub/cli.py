@@ -317,9 +317,13 @@ _GROUPS = {
     "connections": "Kết nối / connections",
     "repairs": "Việc cần xử lý / repairs",
     "sync": "Lượt chạy / runs",
+    "keys": "Khóa API / API keys",
+    "requests": "Yêu cầu gửi đến / inbound requests",
     "members": "Đoàn viên / members",
     "campaigns": "Đợt gửi tin / campaigns",
     "documents": "Văn bản / documents",
+    "batches": "Đợt gửi / batches",
+    "sms": "Tin nhắn SMS / SMS",
 }
 
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from hub.model import to_us
+
 Clock = Callable[[], datetime]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -17,6 +19,13 @@ DRIFT = 0.0005
 
 def system_clock() -> datetime:
     return datetime.now(UTC)
+
+
+def microseconds(clock: Clock) -> Callable[[], int]:
+    """What the ledger writes down of ``clock``, without a datetime in between where that is the system's own."""
+    if clock is system_clock:
+        return lambda: time.time_ns() // 1000
+    return lambda: to_us(clock())
 
 
 def steady() -> float:

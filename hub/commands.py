@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hub import views
+from hub import dead_letters, views
 from hub.app import HubApp
 from hub.commit import delivery_id as derive_id
-from hub.contract import Command, Hub, Report
+from hub.contract import Command, Hub, Report, Rest
 from hub.errors import InputError, NotFound
 from hub.model import Json, State, to_us
 from hub.retention import Pruner, Rules
@@ -39,10 +40,28 @@ class ListDeliveries(Limit):
     to: str | None = Field(None, description="Only this destination.")
     reason: str | None = Field(None, description="Only this reason.")
     event: str | None = Field(None, description="Only deliveries of this event id.")
+    by: Literal["reason", "destination", "state"] | None = Field(
+        None, description="Count what did not arrive by this, in place of listing it."
+    )
 
 
 class OneId(Params):
-    id: str = _argument("Id of a delivery (or of the event it belongs to).")
+    id: str = Field(
+        description="Id of a delivery (or of the event it belongs to).",
+        json_schema_extra={"argument": True, "format": "uuid"},
+    )
+
+
+class Replay(Params):
+    id: str | None = _argument("Id of a delivery; without one, all that stopped for --reason.", default=None)
+    reason: str | None = Field(None, description="Send all again that stopped for this reason; counts them first.")
+    to: str | None = Field(None, description="With --reason: only to this destination.")
+    state: Literal["dead", "cancelled"] = Field("dead", description="With --reason: dead or cancelled ones.")
+    expect: int | None = Field(None, ge=1, description="With --reason: how many there are; without it nothing is sent.")
+
+
+class OneBatch(Params):
+    id: str = _argument("Id of a batch, or of the event it sends.")
 
 
 class Resolve(OneId):
@@ -70,6 +89,8 @@ def _app(hub: Hub) -> HubApp:
 
 
 async def _list_deliveries(hub: Hub, p: ListDeliveries, report: Report) -> Json:
+    if p.by is not None:
+        return await dead_letters.counted(_app(hub), p.by, p.state.value if p.state else None, p.to, p.reason)
     rows = await views.deliveries(
         _app(hub).store,
         state=p.state.value if p.state else None,
@@ -91,8 +112,13 @@ async def _show_delivery(hub: Hub, p: OneId, report: Report) -> Json:
     return {"deliveries": rows}
 
 
-async def _replay(hub: Hub, p: OneId, report: Report) -> Json:
+async def _replay(hub: Hub, p: Replay, report: Report) -> Json:
     app = _app(hub)
+    if (p.id is None) == (p.reason is None):
+        raise InputError("ghi mã một lượt gửi, hoặc --reason / give the id of a delivery, or --reason")
+    if p.id is None:
+        assert p.reason is not None
+        return await dead_letters.replay(app, p.reason, p.to, p.state, p.expect, report)
     old = await views.delivery(app.store, views.parse_id(p.id))
     if old is None:
         raise NotFound(f"không có lượt gửi {p.id} / no delivery {p.id}")
@@ -186,6 +212,23 @@ async def _runs(hub: Hub, p: Limit, report: Report) -> Json:
     return {"runs": await views.runs(_app(hub).store, p.limit), "batches": await views.batches(_app(hub).store)}
 
 
+async def _batches(hub: Hub, p: Limit, report: Report) -> Json:
+    return {"batches": (await views.batches(_app(hub).store))[: p.limit]}
+
+
+async def _show_batch(hub: Hub, p: OneBatch, report: Report) -> Json:
+    found = await hub.batch(UUID(bytes=views.parse_id(p.id)))
+    if found is None:
+        raise NotFound(f"không có đợt {p.id} / no batch {p.id}")
+    return found
+
+
+async def _stop_batch(hub: Hub, p: OneBatch, report: Report) -> Json:
+    if not await hub.stop_batch(UUID(bytes=views.parse_id(p.id))):
+        raise NotFound(f"không có đợt {p.id} / no batch {p.id}")
+    return await _show_batch(hub, p, report)
+
+
 async def _prune(hub: Hub, p: Prune, report: Report) -> Json:
     app = _app(hub)
     pruner = Pruner(app.store, Rules.of(app.config, app.router), app.clock)
@@ -195,6 +238,10 @@ async def _prune(hub: Hub, p: Prune, report: Report) -> Json:
         "history_kept_from": pruner.kept_from().isoformat(),
         "tables": [{"table": table, "rows": count} for table, count in sorted(rows.items()) if count],
     }
+
+
+async def _reload(hub: Hub, p: Nothing, report: Report) -> Json:
+    return await _app(hub).reload()
 
 
 async def _nodes(hub: Hub, p: Nothing, report: Report) -> Json:
@@ -219,12 +266,15 @@ COMMANDS: tuple[Command, ...] = (
         help_vi="Xem một lượt gửi và các lần thử", help_en="Show one delivery and its attempts",
     ),
     Command(
-        group="deliveries", name="replay", params=OneId, run=_replay,
-        help_vi="Gửi lại một lượt đã kết thúc", help_en="Send a settled delivery once more",
+        group="deliveries", name="replay", params=Replay, run=_replay,
+        help_vi="Gửi lại một lượt đã kết thúc, hoặc mọi lượt dừng vì một lý do",
+        help_en="Send a settled delivery once more, or all that stopped for one reason",
+        rest=Rest(method="POST", path="/deliveries/{id}/replay", scope="deliveries:write"),
     ),
     Command(
         group="deliveries", name="resolve", params=Resolve, run=_resolve,
         help_vi="Xử lý kết quả một lượt 'không rõ'", help_en="Say what became of an unknown delivery",
+        rest=Rest(method="POST", path="/deliveries/{id}/resolve", scope="deliveries:write"),
     ),
     Command(
         group="events", name="list", params=Limit, run=_list_events, writes=False,
@@ -233,6 +283,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         group="events", name="reread", params=OneName, run=_reread,
         help_vi="Đọc lại các yêu cầu đã giữ vì chưa đọc được", help_en="Read again what was kept because nobody could",
+        rest=Rest(method="POST", path="/connections/{name}/reread", scope="connections:write"),
     ),
     Command(
         group="connections", name="list", params=Nothing, run=_list_connections, writes=False,
@@ -245,10 +296,12 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         group="connections", name="pause", params=Pause, run=_pauser("operator"),
         help_vi="Tạm dừng; các lượt gửi được giữ lại", help_en="Pause; deliveries are held",
+        rest=Rest(method="POST", path="/connections/{name}/pause", scope="connections:write"),
     ),
     Command(
         group="connections", name="resume", params=OneName, run=_pauser(None),
         help_vi="Chạy tiếp", help_en="Resume",
+        rest=Rest(method="POST", path="/connections/{name}/resume", scope="connections:write"),
     ),
     Command(
         group="repairs", name="list", params=Nothing, run=_repairs, writes=False,
@@ -257,10 +310,25 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         group="sync", name="run", params=OneName, run=_sync,
         help_vi="Đọc nguồn ngay, không đợi lịch", help_en="Pull a source now",
+        rest=Rest(method="POST", path="/connections/{name}/pull", scope="connections:write"),
     ),
     Command(
         group="sync", name="list", params=Limit, run=_runs, writes=False,
         help_vi="Các lượt chạy và đợt gửi gần đây", help_en="Recent runs and batches",
+    ),
+    Command(
+        group="batches", name="list", params=Limit, run=_batches, writes=False,
+        help_vi="Liệt kê các đợt, mới nhất trước", help_en="List batches, newest first",
+    ),
+    Command(
+        group="batches", name="show", params=OneBatch, run=_show_batch, writes=False,
+        help_vi="Một đợt đã tới đâu: đếm theo trạng thái và lý do",
+        help_en="How far a batch is: counts by state and reason",
+    ),
+    Command(
+        group="batches", name="stop", params=OneBatch, run=_stop_batch,
+        help_vi="Dừng hẳn một đợt: lượt chưa gửi được hủy",
+        help_en="Stop a batch for good: what was not sent is cancelled",
     ),
     Command(
         group="db", name="prune", params=Prune, run=_prune,
@@ -269,6 +337,11 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         group="", name="nodes", params=Nothing, run=_nodes, writes=False,
         help_vi="Các nút đang dùng chung sổ cái PostgreSQL", help_en="The nodes that share a ledger on PostgreSQL",
+    ),
+    Command(
+        group="", name="reload", params=Nothing, run=_reload,
+        help_vi="Đọc lại kết nối và đăng ký từ tệp cấu hình, không dừng hub",
+        help_en="Read connections and subscriptions from their files again, without a stop",
     ),
     Command(
         group="", name="release", params=Nothing, run=_release,

@@ -95,6 +95,10 @@ class Committer:
     def now(self) -> datetime:
         return self._clock()
 
+    def keyed_hash(self, kind: str, value: bytes) -> bytes:
+        """16 bytes that stand for ``value``."""
+        return self._hub_key.keyed_hash(kind, value)
+
     def uri(self, source: str) -> str:
         """A source that begins with "/" stands behind the installation's own URI."""
         return self._base + source if source.startswith("/") else source
@@ -181,6 +185,8 @@ class Committer:
         sealed_for = self._sealed_for(draft, raw is not None)
         event_id = draft.id.bytes
         source = self.uri(draft.source)
+        if "\0" in f"{source}{draft.subject}{draft.scope}{draft.purpose}":  # PostgreSQL has no such text
+            raise InputError("source, subject, scope and purpose may not hold a NUL", problem="input-invalid")
         same = draft.same_as if draft.same_as is not None else canonical
         content_hash = self._hub_key.keyed_hash("content", same)
         dedupe_key = self._hub_key.keyed_hash("dedupe", draft.dedupe_key.encode())
@@ -196,11 +202,11 @@ class Committer:
                 "priority": int(draft.priority),
                 "expires_at": None if draft.expires_at is None else to_us(draft.expires_at),
             }
-            batch = BatchRow(new_id().bytes, event_id, orjson.dumps(audience), new_id().bytes, now)
+            batch = BatchRow((draft.batch_id or new_id()).bytes, event_id, orjson.dumps(audience), new_id().bytes, now)
         return DraftRows(
             (
                 event_id, source, draft.type, draft.subject, occurred, now, correlation,
-                None if batch is None else batch.id, draft.scope, shard,
+                _batch_of(draft, batch), draft.scope, shard,
             ),
             (
                 event_id, sealed_for, int(raw is not None),
@@ -230,6 +236,8 @@ class Committer:
                     priority=int(draft.priority),
                     expires_at=None if draft.expires_at is None else to_us(draft.expires_at),
                     scope=draft.scope,
+                    purpose=draft.purpose,
+                    batch_id=_batch_of(draft, None),
                 )
             )  # fmt: skip
         return rows
@@ -251,6 +259,12 @@ class Committer:
             receipt.reason,
             now,
         )
+
+
+def _batch_of(draft: Draft, fanned_out: BatchRow | None) -> bytes | None:
+    if fanned_out is not None:
+        return fanned_out.id
+    return None if draft.batch_id is None else draft.batch_id.bytes
 
 
 def queue_row(

@@ -178,9 +178,9 @@ class RecordRefs(Protocol):
     async def __call__(self, refs: Sequence[str], of_parts: int = 0) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Shipment:
-    """One try of one delivery. ``body`` is what ``Sink.render`` answered, byte for byte at every try."""
+    """One try of one delivery, made for it. ``body`` is what ``Sink.render`` answered, byte for byte at every try."""
 
     #: 16 bytes of the delivery's id; ``delivery_id`` shows it.
     id: bytes
@@ -224,7 +224,7 @@ class Sink(Protocol):
     resend_is_safe: bool
 
     def destinations(self) -> Sequence[DestinationSpec]:
-        """The paced streams of this sink; called once when the connection opens."""
+        """The paced streams of this sink, when the connection opens and whenever it says that they changed."""
 
     def render(self, event: Event) -> bytes:
         """The body on the wire: a pure function of the event, so that every try sends the same bytes."""
@@ -390,6 +390,22 @@ class CheckStep:
     detail: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscribed:
+    """A subscription that a connection brings itself, beside those of the configuration's files."""
+
+    #: Unique in this installation; deliveries remember it.
+    name: str
+    types: tuple[str, ...]
+    #: One of the connection's own destinations: ``connection/name``.
+    to: str
+    #: Fields that leave beside the thin ones.
+    fields: tuple[str, ...] = ()
+    ordered: bool = True
+    on_dead: Literal["continue", "hold"] = "continue"
+    expires_after_s: int | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Connection:
     """A configured instance of a connector type, opened. Every role is optional."""
@@ -402,6 +418,9 @@ class Connection:
     run: Callable[[], Awaitable[None]] | None = None
     #: How many processes may keep ``run`` up at once, over all nodes; the others leave its deliveries to them.
     sessions: int | None = None
+    #: Its own subscriptions as they are now; asked before ``sink.destinations`` when the hub opens and after
+    #: each ``ConnectionContext.changed``.
+    routes: Callable[[], Awaitable[Sequence[Subscribed]]] | None = None
     check: Callable[[], AsyncIterator[CheckStep]] | None = None
     close: Callable[[], Awaitable[None]] | None = None
 
@@ -452,8 +471,16 @@ class Hub(Protocol):
     def directory(self) -> Directory: ...
 
     @property
+    def event_types(self) -> Mapping[str, EventType]:
+        """The catalogue, by name in full."""
+
+    @property
     def principal(self) -> Principal:
         """Who asked for the command that runs; ``OPERATOR`` wherever nobody did over HTTP."""
+
+
+async def _nobody_listens() -> None:
+    """Outside of a hub nothing has to be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -469,6 +496,8 @@ class ConnectionContext:
     #: Opens (once per kind and connection) or clears a thing for a person to do.
     open_repair: Callable[[str, str], Awaitable[None]]
     clear_repair: Callable[[str], Awaitable[None]]
+    #: Tells the hub to ask for destinations and subscriptions again; raises what ``routes`` raises.
+    changed: Callable[[], Awaitable[None]] = _nobody_listens
     #: Folder for this installation's files (``var/``).
     var_dir: Path
 

@@ -20,6 +20,7 @@ import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
+from hub.api_commands import COMMANDS as API_COMMANDS
 from hub.app import HubApp
 from hub.commands import COMMANDS
 from hub.contract import Command, Report
@@ -36,7 +37,7 @@ HUB: web.AppKey[HubApp] = web.AppKey("hub", HubApp)
 
 def all_commands(registry: Registry) -> dict[str, Command]:
     """The core's and the plugins' commands by "group name"."""
-    own = {f"{c.group} {c.name}".strip(): c for c in COMMANDS}
+    own = {f"{c.group} {c.name}".strip(): c for c in (*COMMANDS, *API_COMMANDS)}
     return {**registry.commands, **own}
 
 

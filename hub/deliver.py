@@ -11,13 +11,14 @@ import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Protocol
 from uuid import UUID
 
 import orjson
 
-from hub.clock import Clock
+from hub.clock import Clock, microseconds
 from hub.commit import Committer
 from hub.contract import (
     Accepted,
@@ -38,11 +39,13 @@ from hub.contract import (
     UnitOfWork,
     Unknown,
 )
+from hub.crashpoint import crashpoint
 from hub.errors import Busy, Conflict
+from hub.fanout import Stopped
 from hub.log import log
 from hub.metrics import observe_attempt
 from hub.model import Event, State, from_us, to_us
-from hub.retry import Policy, Standing, Verdict, decide
+from hub.retry import DELIVERED, Policy, Standing, Verdict, decide
 from hub.routing import Projection, Router
 from hub.routing import project as project_fields
 from hub.store.base import AttemptRow, Job, Settlement, Store
@@ -95,6 +98,7 @@ class Deliverer:
         deadline_s: float,
         still_ours: Callable[[int], bool] = lambda term: True,
         dice: Callable[[], float] = random.random,
+        is_stopped: Stopped | None = None,
     ) -> None:
         """``still_ours``: whether what was claimed in a term certainly is; asked directly before the first byte."""
         self._hub = hub
@@ -105,11 +109,13 @@ class Deliverer:
         self._targets = targets
         self._directory = directory
         self._policy = policy
-        self._clock = clock
+        self._now = microseconds(clock)
         self._deadline_s = deadline_s
         self._still_ours = still_ours
         self._dice = dice
+        self._is_stopped = is_stopped or Stopped(store)
         self._may_leave: dict[tuple[str, str, bytes], tuple[str, ...] | None] = {}
+        self._edition = router.edition
 
     async def run(self, job: Job, pace: Pacer) -> Settlement | None:
         """The settlement to commit, or None when a handler's unit has committed it already."""
@@ -124,7 +130,7 @@ class Deliverer:
             return self._after(job, RetryLater(reason="plugin_error"), self._now(), resend_is_safe=True)
         except Busy:  # before the first byte: the ledger's trouble is no fault of the delivery
             return self._put_back(job, "ledger_busy", self._now() + BUSY_PAUSE)
-        except Exception as error:  # the named edge: nothing that a plugin does may lose a claimed row
+        except (Exception, SystemExit) as error:  # the named edge: nothing that a plugin does may lose a claimed row
             log("delivery.broke", delivery=job.id.hex(), destination=job.destination, error=type(error).__name__)
             return self._after(job, RetryLater(reason="plugin_error"), self._now(), resend_is_safe=True)
 
@@ -132,6 +138,8 @@ class Deliverer:
         now = self._now()
         if job.expires_at is not None and job.expires_at <= now:
             return self._end(job, State.DEAD, "expired")
+        if job.batch_id is not None and await self._is_stopped(job.batch_id):
+            return self._end(job, State.CANCELLED, "batch_stopped")
         target = self._targets.get(job.destination)
         if target is None:
             return self._put_back(job, "no_such_destination", now, pause=True)
@@ -177,6 +185,9 @@ class Deliverer:
 
     def _fields(self, job: Job) -> tuple[str, ...] | None:
         """The pinned fields, or None when today's configuration lets less leave."""
+        if self._edition != self._router.edition:
+            self._edition = self._router.edition
+            self._may_leave.clear()
         key = (job.subscription, job.event_type, job.projection)
         try:
             return self._may_leave[key]
@@ -216,8 +227,9 @@ class Deliverer:
             batch_id=None if job.batch_id is None else UUID(bytes=job.batch_id),
             expires_at=None if job.expires_at is None else from_us(job.expires_at),
             body=body,
+            purpose=job.purpose,
             deadline_s=self._deadline_s,
-            record_refs=_Recorder(self._store, target.connection, job.id),
+            record_refs=partial(self._store.record_refs, target.connection, job.id),
         )
         admission = await sink.admit(shipment)
         if isinstance(admission, Cancel):
@@ -235,6 +247,7 @@ class Deliverer:
             refusal = await self._start(job, sink, admission, digest)
             if refusal is not None:
                 return refusal
+            crashpoint("delivery.started")
             started = self._now()
         if not self._still_ours(job.term):
             return self._put_back(job, "lease_lost", self._now())
@@ -271,7 +284,7 @@ class Deliverer:
             if not sink.resend_is_safe:
                 return Unknown(reason="stopped_while_sending")
             return RetryLater(reason="stopped", ambiguous=True)
-        except Exception as error:  # a named edge: a plugin's bug must not decide that something was sent
+        except (Exception, SystemExit) as error:  # a named edge: a plugin's bug must not decide that something was sent
             log("plugin.raised", destination=shipment.destination, error=type(error).__name__)
             return RetryLater(reason="plugin_error", ambiguous=True)
         if type(outcome) not in _OUTCOMES:
@@ -311,13 +324,15 @@ class Deliverer:
         connection: str = "",
     ) -> Settlement:
         now = self._now()
-        standing = Standing(job.tries, resend_is_safe, job.breaker_open)
-        verdict = decide(outcome, standing, self._policy, now, self._dice())
-        seen = outcome.exchange
+        if type(outcome) is Delivered:
+            verdict = DELIVERED
+        else:
+            standing = Standing(job.tries, resend_is_safe, job.breaker_open)
+            verdict = decide(outcome, standing, self._policy, now, self._dice())
         name = _OUTCOMES[type(outcome)]
         if isinstance(outcome, RetryLater) and outcome.ambiguous:
             name = "ambiguous"
-        attempt = _attempt(started, now, name, getattr(outcome, "reason", ""), seen)
+        attempt = _attempt(started, now, name, getattr(outcome, "reason", ""), outcome.exchange)
         refs = outcome.refs if isinstance(outcome, Accepted | Unknown) else ()
         observe_attempt(connection, name, (now - started) / 1_000_000)
         log(
@@ -384,9 +399,6 @@ class Deliverer:
         """Gives a claimed row back at a stop."""
         return self._put_back(job, "stopped", self._now())
 
-    def _now(self) -> int:
-        return to_us(self._clock())
-
 
 def _ran_out(job: Job) -> bool:
     """Whether the worker cancelled this stage for its limit; then the cancellation ends here."""
@@ -395,20 +407,6 @@ def _ran_out(job: Job) -> bool:
         return False
     job.ran_out = False
     return task.uncancel() == 0
-
-
-class _Recorder:
-    """``Shipment.record_refs`` for one delivery."""
-
-    __slots__ = ("_connection", "_id", "_store")
-
-    def __init__(self, store: Store, connection: str, delivery_id: bytes) -> None:
-        self._store = store
-        self._connection = connection
-        self._id = delivery_id
-
-    async def __call__(self, refs: Sequence[str], of_parts: int = 0) -> None:
-        await self._store.record_refs(self._connection, self._id, refs, of_parts)
 
 
 def _attempt(started: int, finished: int, outcome: str, reason: str, seen: Exchange | None) -> AttemptRow:

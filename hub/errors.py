@@ -67,10 +67,14 @@ class InputError(HubError):
     status = 400
     who_must_act = "caller"
 
-    def __init__(self, message: str | None = None, *, problem: str = "input-invalid", status: int = 400) -> None:
+    def __init__(
+        self, message: str | None = None, *, problem: str = "input-invalid", status: int = 400, at: str = ""
+    ) -> None:
+        """``at``: what is wrong: a JSON pointer into the body (``#/data/n``), or the name of a parameter."""
         super().__init__(message)
         self.problem = problem
         self.http_status = status
+        self.at = at
 
 
 class Unauthenticated(HubError):

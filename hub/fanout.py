@@ -7,13 +7,16 @@ address now; else a counted line ``unreachable``. Addresses are read again when 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import monotonic
+from uuid import UUID
 
 import orjson
 from sqlalchemy import text
 
 from hub.clock import Clock
-from hub.commit import Committer, key_hash, queue_row
+from hub.commit import Committer, event_range, key_hash, queue_row
 from hub.contract import Directory, Guard, UnitOfWork
+from hub.errors import Conflict
 from hub.model import Json, to_us
 from hub.routing import Route
 from hub.sql import Statement, query
@@ -45,6 +48,8 @@ _CURSOR = query(
     )
 )
 _OURS = query(text("UPDATE run SET pages = pages WHERE id = :id AND state = 'running' AND lease_owner = :owner"))
+_STATE = query(text("SELECT state FROM batch WHERE id = :id"))
+_BATCH_OF = query(text("SELECT id, event_id, audience FROM batch WHERE id = :id OR event_id = :id"))
 _DONE = query(text("UPDATE batch SET state = 'done' WHERE id = :id AND state = 'running'"))
 
 
@@ -58,6 +63,14 @@ class FanOut:
     async def run(self, run: RunRow) -> int:
         """Owes the rest of the batch; answers the deliveries made. A crash repeats no page: the cursor guards."""
         batch_id = bytes.fromhex(run.object)
+        try:
+            return await self._run(run, batch_id)
+        except Conflict:
+            if (await self._store.fetch(_STATE(id=batch_id)))[0][0] != "stopped":
+                raise
+            return 0  # a person stopped it: what was made is being cancelled, nothing is missing
+
+    async def _run(self, run: RunRow, batch_id: bytes) -> int:
         state, audience_raw, event_id, event_type, scope = (await self._store.fetch(_BATCH(id=batch_id)))[0]
         audience: Json = orjson.loads(audience_raw)
         if state == "freezing":
@@ -152,3 +165,91 @@ class FanOut:
                         chosen.setdefault(subject, []).append((route, channel))
                 left = [s for s in left if s not in found]
         return chosen
+
+
+async def stop_batch(store: Store, id: bytes, clock: Clock, known: Stopped | None = None) -> bytes | None:
+    """Stops a batch, named by its own id or its event's, and cancels what waits; answers its id, None without one.
+
+    What was under way ends as it ends. Nothing more of it is begun: here from the first commit on, on other nodes
+    ``Stopped.FRESH_S`` later at most.
+
+    Args:
+        known: what this process asks before it begins a delivery.
+    """
+    rows = await store.fetch(_BATCH_OF(id=id))
+    if not rows or not await store.stop_batch(rows[0][0]):
+        return None
+    if known is not None:
+        known.forget(rows[0][0])
+    batch_id: bytes
+    batch_id, first_event, audience = (await store.fetch(_BATCH_OF(id=rows[0][0])))[0]  # as it is once stopped
+    last_event = bytes.fromhex(orjson.loads(audience).get("last_event", first_event.hex()))
+    following: bytes | None = event_range(first_event)[0]
+    last = event_range(last_event)[1]
+    while following is not None:
+        following = await store.cancel_stopped(batch_id, following, last, to_us(clock()))
+    return batch_id
+
+
+#: Of a batch's deliveries, read in one statement so that none is counted twice or missed while it moves.
+_COUNTS = (
+    "SELECT 'batch', state, audience, total, unreachable FROM batch WHERE id = ?1 UNION ALL"
+    " SELECT state, CASE WHEN state = 'unknown' THEN reason ELSE '' END, NULL, count(*), 0 FROM queue"
+    " WHERE id >= ?2 AND id <= ?3 AND batch_id = ?1 AND generation = 0 GROUP BY 1, 2 UNION ALL"
+    " SELECT state, reason, NULL, count(*), 0 FROM delivery"
+    " WHERE id >= ?2 AND id <= ?3 AND batch_id = ?1 AND generation = 0 GROUP BY 1, 2"
+)
+
+
+async def batch_progress(store: Store, id: bytes) -> Json | None:
+    """See ``hub.contract.Hub.batch``. A person whom two channels reach counts once for each."""
+    rows = await store.fetch(_BATCH_OF(id=id))
+    if not rows:
+        return None
+    batch_id, first_event, audience = rows[0]
+    last_event = bytes.fromhex(orjson.loads(audience).get("last_event", first_event.hex()))
+    counted = await store.read(_COUNTS, (batch_id, event_range(first_event)[0], event_range(last_event)[1]))
+    _, state, _, total, unreachable = next(row for row in counted if row[0] == "batch")
+    counts: dict[str, int] = {}
+    reasons: dict[str, dict[str, int]] = {}
+    for delivery_state, reason, _, count, _ in counted:
+        if delivery_state == "batch":
+            continue
+        counts[delivery_state] = counts.get(delivery_state, 0) + count
+        if reason:
+            reasons.setdefault(delivery_state, {})[reason] = count
+    return {
+        "id": str(UUID(bytes=batch_id)),
+        "event_id": str(UUID(bytes=first_event)),
+        "state": state,
+        "total": total,
+        "unreachable": unreachable,
+        "unmade": max(0, total - unreachable - sum(counts.values())),
+        "counts": counts,
+        "reasons": reasons,
+    }
+
+
+class Stopped:
+    """Which batches are stopped, asked of the ledger at most every ``FRESH_S`` a batch."""
+
+    FRESH_S = 0.5
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[bytes, tuple[float, bool]] = {}
+
+    def forget(self, batch_id: bytes) -> None:
+        """It was changed: the next one asks again."""
+        self._known.pop(batch_id, None)
+
+    async def __call__(self, batch_id: bytes) -> bool:
+        known = self._known.get(batch_id)
+        if known is not None and known[0] > monotonic():
+            return known[1]
+        rows = await self._store.fetch(_STATE(id=batch_id))
+        stopped = bool(rows) and rows[0][0] == "stopped"
+        if len(self._known) >= 1000:
+            self._known.clear()
+        self._known[batch_id] = (monotonic() + self.FRESH_S, stopped)
+        return stopped

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pluggy
 
-from hub.contract import Command, ConnectorType, Directory, EventType, Handler, Hub, LogEvent, Schema
+from hub.contract import Command, ConnectorType, Directory, EventType, FeedView, Handler, Hub, LogEvent, Schema
 
 PROJECT = "unionhub"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -50,3 +50,8 @@ def hub_commands() -> Sequence[Command]:  # type: ignore[empty-body]
 @hookspec
 def hub_directory(hub: Hub) -> Directory | None:
     """The Directory, from the one plugin that keeps the people."""
+
+
+@hookspec
+def hub_feed_view(hub: Hub) -> FeedView | None:
+    """What keys with an owner read of the feed, from the one plugin that gives them grants."""

@@ -7,16 +7,20 @@ goes wrong on the wire is a value (``Reply.failure``), so that a sink need not k
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from time import monotonic
 from typing import Any, Literal, Self
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -24,6 +28,7 @@ from yarl import URL
 
 from hub import __version__
 from hub.contract import CheckStep, Delivered, Exchange, Outcome, Refused, RetryLater, Scope
+from hub.crashpoint import crashpoint
 
 #: Enough for any error text a person would read; the rest of a longer answer is not fetched.
 ANSWER_BYTES = 16 * 1024
@@ -40,7 +45,9 @@ Failure = Literal[
     "dns",
     "connect",
     "tls",
-    "connect_timeout",  # DNS, TCP or TLS took all the time; nothing was sent
+    "dns_timeout",  # looking the name up took all the time; nothing was sent
+    "connect_timeout",  # so did TCP, or the wait for a connection of one's own
+    "tls_timeout",  # so did TLS
     "timeout",  # sent, and no head of an answer in time
     "too_slow",  # the head came, the body did not end in time
     "disconnected",  # closed or reset after the request may have left
@@ -56,11 +63,11 @@ class Reply:
     """What one attempt saw. ``failure`` None means that a whole answer (or its first 16 KiB) was read."""
 
     __slots__ = (
-        "answer", "connect_ms", "expired", "failure", "first_byte_ms",
+        "answer", "connect_ms", "ends", "expired", "failure", "first_byte_ms",
         "headers", "sent", "started", "status", "total_ms",
     )  # fmt: skip
 
-    def __init__(self, started: float) -> None:
+    def __init__(self, started: float, ends: float) -> None:
         #: 0 until the head of an answer was read.
         self.status = 0
         self.headers: Mapping[str, str] = _NO_HEADERS
@@ -72,7 +79,9 @@ class Reply:
         self.connect_ms: float | None = None
         self.first_byte_ms: float | None = None
         self.total_ms = 0.0
+        #: On the monotonic clock, and by when all must be over.
         self.started = started
+        self.ends = ends
         self.expired = False
 
 
@@ -94,24 +103,183 @@ class _Endpoint(aiohttp.ClientRequest):
         self.headers.popall("Content-Length", None)
         common = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
         self.head = f"{self.method} {self.url.raw_path_qs} HTTP/1.1\r\n{common}"
-        self._key = super().connection_key
+        self.key = super().connection_key
 
     @property
     def connection_key(self) -> aiohttp.client_reqrep.ConnectionKey:
-        return self._key
+        return self.key
+
+
+#: Sockets of the connection that this task is making; tasks that try addresses side by side share the list.
+_MAKING: ContextVar[list[socket.socket] | None] = ContextVar("making", default=None)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """aiohttp's own, which can be asked how far a new connection has come; a kept one costs nothing more."""
+
+    def __init__(self, allowed: Allowed | None, **options: Any) -> None:
+        super().__init__(socket_factory=_guarded(allowed), **options)
+        self._making: dict[asyncio.Task[Any], list[socket.socket]] = {}
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        made = self._making[task] = []
+        token = _MAKING.set(made)
+        try:
+            return await super()._create_connection(req, traces, timeout)
+        finally:
+            _MAKING.reset(token)
+            del self._making[task]
+
+    def stage(self, task: asyncio.Task[Any]) -> Failure:
+        """What has taken all the time of a task that has no connection yet."""
+        made = self._making.get(task)
+        if made is None:
+            return "connect_timeout"
+        return "tls_timeout" if any(map(_is_connected, made)) else "connect_timeout" if made else "dns_timeout"
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+class _Wire:
+    """A connection that stays ours between requests: to give it back and ask for it again costs as much as a parse."""
+
+    __slots__ = ("connection", "idle_since", "parser", "protocol", "reads_bodies", "transport")
+
+    def __init__(self, connection: Connection) -> None:
+        protocol, transport = connection.protocol, connection.transport
+        assert protocol is not None and transport is not None
+        self.connection = connection
+        self.protocol = protocol
+        self.transport = transport
+        #: Kept between requests, and what it was made for.
+        self.parser: Any = None
+        self.reads_bodies = False
+        self.idle_since = 0.0
+
+    def begin(self, reads_bodies: bool) -> None:
+        protocol = self.protocol
+        if self.parser is not None and self.reads_bodies is reads_bodies:
+            protocol._parser = self.parser
+        else:
+            protocol.set_response_params(skip_payload=not reads_bodies, read_until_eof=True, auto_decompress=False)
+            self.reads_bodies = reads_bodies
+
+    def rest(self) -> None:
+        """Without a parser the protocol does not read what comes now, and calls the connection spoilt."""
+        self.parser, self.protocol._parser = self.protocol._parser, None
+        self.idle_since = monotonic()
+
+    def is_usable(self, now: float) -> bool:
+        """Whether it is open, not too old, and nothing has been said on it that nobody asked for.
+
+        A second answer to the request before would be taken for the answer to the next one.
+        """
+        protocol = self.protocol
+        return (
+            now - self.idle_since < KEEPALIVE_S
+            and protocol.transport is not None
+            and not self.transport.is_closing()
+            and not protocol.should_close
+        )
 
 
 class Session:
-    """Connections kept for life, in aiohttp's pool; its connector, its parser, and no more of its client.
+    """Connections kept for life; aiohttp's connector, its parser, and no more of its client.
 
     A whole ClientSession.request costs three times as much: it makes and copies objects for redirects,
     cookies, proxies and streamed bodies, none of which the hub wants.
     """
 
-    def __init__(self, connector: aiohttp.TCPConnector) -> None:
+    def __init__(self, connector: _Connector) -> None:
         self.connector = connector
         self.loop = asyncio.get_running_loop()
         self._endpoints: dict[tuple[str, URL], _Endpoint] = {}
+        #: Idle connections, the last used at the end; the connector counts them as in use.
+        self._idle: dict[aiohttp.client_reqrep.ConnectionKey, list[_Wire]] = {}
+        #: Who asks the connector; some of them may wait for a connection that another one has.
+        self._asking = 0
+        self._tidier: asyncio.TimerHandle | None = None
+        #: What runs under which deadline: one timer for all, since one for each costs as much as a signature.
+        self._running: dict[asyncio.Task[Any], Reply] = {}
+        self._watcher: asyncio.TimerHandle | None = None
+        self._watched_until = math.inf
+
+    def watch(self, task: asyncio.Task[Any], reply: Reply) -> None:
+        """Cancels the task when the reply's time is over, unless ``unwatch`` comes before."""
+        self._running[task] = reply
+        if reply.ends < self._watched_until:
+            if self._watcher is not None:
+                self._watcher.cancel()
+            self._watched_until = reply.ends
+            self._watcher = self.loop.call_later(reply.ends - monotonic(), self._expire)
+
+    def unwatch(self, task: asyncio.Task[Any]) -> None:
+        del self._running[task]
+
+    def _expire(self) -> None:
+        now, following = monotonic(), math.inf
+        for task, reply in self._running.items():
+            if reply.expired:
+                continue
+            if reply.ends > now:
+                following = min(following, reply.ends)
+                continue
+            reply.expired = True
+            if not reply.sent:
+                reply.failure = self.connector.stage(task)
+            task.cancel()
+        self._watched_until = following
+        # A timer may be early by the loop's resolution, and must not spin until it is right.
+        self._watcher = None if following == math.inf else self.loop.call_later(following - now + 0.001, self._expire)
+
+    async def take(self, endpoint: _Endpoint) -> _Wire:
+        """A connection, kept or new; ``keep`` or close it."""
+        idle = self._idle.get(endpoint.key)
+        while idle:
+            wire = idle.pop()
+            if wire.is_usable(monotonic()):
+                return wire
+            wire.connection.close()
+        self._asking += 1
+        try:
+            while True:
+                connection = await self.connector.connect(endpoint, [], _NO_TIMEOUT)
+                if not len(connection.protocol or ()):
+                    return _Wire(connection)
+                connection.close()
+        finally:
+            self._asking -= 1
+
+    def keep(self, endpoint: _Endpoint, wire: _Wire) -> None:
+        """For the next request, or closed unless the answer was read to its end."""
+        if self._asking or wire.protocol.should_close:
+            wire.connection.release()
+            return
+        wire.rest()
+        self._idle.setdefault(endpoint.key, []).append(wire)
+        if self._tidier is None:
+            self._tidier = self.loop.call_later(KEEPALIVE_S, self._tidy)
+
+    def idle(self) -> list[_Wire]:
+        return [wire for idle in self._idle.values() for wire in idle]
+
+    def _tidy(self) -> None:
+        """Closes what nobody has used; looks again as long as something is kept."""
+        now = monotonic()
+        for key, idle in list(self._idle.items()):
+            while idle and not idle[0].is_usable(now):
+                idle.pop(0).connection.close()
+            if not idle:
+                del self._idle[key]
+        self._tidier = self.loop.call_later(KEEPALIVE_S, self._tidy) if self._idle else None
 
     def endpoint(self, method: str, url: URL) -> _Endpoint:
         found = self._endpoints.get((method, url))
@@ -122,6 +290,12 @@ class Session:
         return found
 
     async def close(self) -> None:
+        for timer in (self._tidier, self._watcher):
+            if timer is not None:
+                timer.cancel()
+        for wire in self.idle():
+            wire.connection.close()
+        self._idle.clear()
         await self.connector.close()
 
     async def __aenter__(self) -> Self:
@@ -132,7 +306,11 @@ class Session:
 
 
 def open_session(
-    *, limit_per_host: int = 100, allowed: Allowed | None = None, ssl_context: ssl.SSLContext | None = None
+    *,
+    limit_per_host: int = 100,
+    allowed: Allowed | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    resolver: AbstractResolver | None = None,
 ) -> Session:
     """A session to keep for life; call it inside the running loop and close it when the connection closes.
 
@@ -140,24 +318,30 @@ def open_session(
         limit_per_host: connections at once to one host and port; the sink's concurrency.
         allowed: asked for every address at connect time, after names and literals alike became numbers,
             and the connection is made to that very address.
+        resolver: in place of the system's own.
     """
     return Session(
-        aiohttp.TCPConnector(
+        _Connector(
+            allowed,
             limit=0,
             limit_per_host=limit_per_host,
             keepalive_timeout=KEEPALIVE_S,
             ssl=ssl_context or True,
-            socket_factory=_guarded(allowed) if allowed else None,
+            resolver=resolver,
         )
     )
 
 
-def _guarded(allowed: Allowed) -> Callable[[Any], socket.socket]:
+def _guarded(allowed: Allowed | None) -> Callable[[Any], socket.socket]:
     def make(info: tuple[Any, ...]) -> socket.socket:
         family, kind, proto, _, address = info
         if not permitted(allowed, address[0]):
             raise BlockedAddress("blocked address")
-        return socket.socket(family=family, type=kind, proto=proto)
+        made = socket.socket(family=family, type=kind, proto=proto)
+        making = _MAKING.get()
+        if making is not None:
+            making.append(made)
+        return made
 
     return make
 
@@ -193,44 +377,49 @@ async def exchange(
     task = asyncio.current_task()
     assert task is not None
     head = _lines(headers, data)
-    loop = session.loop
-    reply = Reply(loop.time())
+    started = monotonic()
+    reply = Reply(started, started + deadline_s)
     cancelled_before = task.cancelling()
-    timer = loop.call_later(deadline_s, _expire, reply, task)
-    connection: Connection | None = None
+    session.watch(task, reply)
+    wire: _Wire | None = None
     try:
         endpoint = session.endpoint(method, url)
-        connection = await _connect(session, endpoint)
-        protocol, transport = connection.protocol, connection.transport
-        assert protocol is not None and transport is not None
-        protocol.set_response_params(skip_payload=method == "HEAD", read_until_eof=True, auto_decompress=False)
+        wire = await session.take(endpoint)
+        protocol, transport = wire.protocol, wire.transport
+        wire.begin(reads_bodies=method != "HEAD")
+        crashpoint("http.connected")
         reply.sent = True
-        reply.connect_ms = (loop.time() - reply.started) * 1000
+        reply.connect_ms = (monotonic() - started) * 1000
         transport.write((endpoint.head + head).encode() + (data or b""))
+        crashpoint("http.sent")
         message, content = await protocol.read()
         while 100 <= message.code < 200 and message.code != 101:
             message, content = await protocol.read()
-        reply.first_byte_ms = (loop.time() - reply.started) * 1000
+        crashpoint("http.head")
+        reply.first_byte_ms = (monotonic() - started) * 1000
         reply.status = message.code
         reply.headers = message.headers
         # Most answers came whole with their head: no await.
         reply.answer = content.read_nowait() if content.is_eof() else await _read(content)
+        crashpoint("http.answered")
         # An answer may overtake its request: what is not written yet must not precede the next one.
         if not transport.get_write_buffer_size():
-            connection.release()  # into the pool, or closed unless the answer was read to its end
+            session.keep(endpoint, wire)
+            wire = None
     except asyncio.CancelledError:
         if not reply.expired or task.uncancel() > cancelled_before:
             raise
-        reply.failure = "too_slow" if reply.status else "timeout" if reply.sent else "connect_timeout"
+        # What it was before anything was sent, the session has looked at.
+        reply.failure = "too_slow" if reply.status else "timeout" if reply.sent else reply.failure
     except (aiohttp.ClientError, HttpProcessingError, OSError, UnicodeError) as error:
         reply.failure = _failure(error)
     finally:
-        timer.cancel()
-        if connection is not None and connection.protocol is not None:
-            connection.close()
+        session.unwatch(task)
+        if wire is not None:
+            wire.connection.close()
     if len(reply.answer) > ANSWER_BYTES:
         reply.answer = reply.answer[:ANSWER_BYTES]
-    reply.total_ms = (loop.time() - reply.started) * 1000
+    reply.total_ms = (monotonic() - started) * 1000
     return reply
 
 
@@ -240,21 +429,6 @@ def _lines(headers: Mapping[str, str], data: bytes | None) -> str:
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
         raise ValueError("a header may not hold a line end")
     return f"{lines}\r\n" if data is None else f"{lines}Content-Length: {len(data)}\r\n\r\n"
-
-
-async def _connect(session: Session, endpoint: _Endpoint) -> Connection:
-    """A connection, kept or new, on which nothing has been said that nobody asked for."""
-    while True:
-        connection = await session.connector.connect(endpoint, [], _NO_TIMEOUT)
-        if not len(connection.protocol or ()):
-            return connection
-        # A second answer to the request before: it would be taken for the answer to this one.
-        connection.close()
-
-
-def _expire(reply: Reply, task: asyncio.Task[Any]) -> None:
-    reply.expired = True
-    task.cancel()
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:

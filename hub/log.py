@@ -12,6 +12,7 @@ import atexit
 import logging
 import re
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from datetime import datetime
 from functools import lru_cache
@@ -59,6 +60,8 @@ _UNITS = ("_us", "_ms", "_s", "_bytes", "_count")
 # takes ten: digits, spaces and dots become 0, everything else 1.
 _RUNS = bytes(0x30 if chr(byte) in "0123456789 ." else 0x31 for byte in range(256))
 _LONG_RUN = b"0" * 10
+# Random ids have such runs in one line of seven; no number is found in 32 characters in one piece.
+_IDS = re.compile(rb'"[0-9a-f]{32}"')
 #: A phone or citizen number kept as a number has at least this many digits.
 _LARGE = 10_000_000_000
 # C1 controls, Arabic letter mark, zero-width and bidi marks, line and paragraph separator, bidi isolates, BOM:
@@ -74,11 +77,29 @@ LOG_EVENTS: dict[str, LogEvent] = {
         LogEvent("hub.started", "The ledger is open and work has begun.", ("connections", "held")),
         LogEvent("hub.listening", "The web server answers.", ("url",)),
         LogEvent("hub.stopped", "The hub has stopped."),
+        LogEvent(
+            "hub.reloaded",
+            "Works by other files from now on; what is named here of hub.toml counts from the next start.",
+            ("connections", "needs_restart"),
+        ),
+        LogEvent("hub.not_reloaded", "The files are not valid: it goes on as before.", ("error",), "error"),
         LogEvent("plugin.left_out", "A plugin is broken and was left out.", ("plugin", "code", "why"), "error"),
         LogEvent(
             "plugin.raised",
             "A plugin raised where it must not.",
             ("connection", "destination", "plugin", "error"),
+            "error",
+        ),
+        LogEvent(
+            "loop.blocked",
+            "The event loop stands still, so that everybody waits: in which plugin's code, and for what it works.",
+            ("plugin", "destination", "stalled_ms", "where"),
+            "error",
+        ),
+        LogEvent(
+            "loop.crowded",
+            "A plugin has started tasks without end; its connection is paused.",
+            ("plugin", "connection", "tasks"),
             "error",
         ),
         LogEvent("command.failed", "An operator's command ended with an error.", ("command", "error"), "warning"),
@@ -101,6 +122,8 @@ LOG_EVENTS: dict[str, LogEvent] = {
             ("connection", "event_id", "error"),
             "warning",
         ),
+        LogEvent("api.refused", "A key that is not valid was presented.", ("key", "reason"), "warning"),
+        LogEvent("api.answered", "A command that writes was asked for over HTTP.", ("who", "operation", "status")),
         LogEvent("request.failed", "A request met an error of ours.", ("path", "error"), "error"),
         LogEvent(
             "backup.finished",
@@ -252,7 +275,9 @@ def _masked(data: bytes, personal: re.Pattern[bytes]) -> bytes:
     for secret in _state.secrets:
         if secret in data:
             data = data.replace(secret, MASK.encode())
-    return personal.sub(MASK.encode(), data) if _LONG_RUN in data.translate(_RUNS) else data
+    if _LONG_RUN not in data.translate(_RUNS) or _LONG_RUN not in _IDS.sub(b"", data).translate(_RUNS):
+        return data
+    return personal.sub(MASK.encode(), data)
 
 
 def configure(stream: BinaryIO | None = None, *, strict: bool = False) -> None:
@@ -390,25 +415,26 @@ class _Lines:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._lock = Lock()
-        self._waiting: list[bytes] = []
+        self._waiting: deque[bytes] = deque()
+        #: Whether the event loop will flush.
+        self._awaited = False
         atexit.register(self.flush)
 
     def msg(self, line: bytes, at_once: bool = True) -> None:
-        with self._lock:
-            self._waiting.append(line)
-            first = len(self._waiting) == 1
+        self._waiting.append(line)
         if at_once:
             self.flush()
-        if at_once or not first:
-            return
-        try:
-            asyncio.get_running_loop().call_later(FLUSH_WITHIN_S, self.flush)
-        except RuntimeError:
-            self.flush()
+        elif not self._awaited:
+            try:
+                asyncio.get_running_loop().call_later(FLUSH_WITHIN_S, self.flush)
+                self._awaited = True
+            except RuntimeError:
+                self.flush()
 
     def flush(self) -> None:
         with self._lock:
-            lines, self._waiting = self._waiting, []
+            self._awaited = False  # first: what comes from now on is flushed by the next one
+            lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
             if not lines:
                 return
             try:

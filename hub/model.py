@@ -28,7 +28,7 @@ def to_us(moment: datetime) -> int:
 
 
 def from_us(us: int) -> datetime:
-    return EPOCH + timedelta(microseconds=us)
+    return EPOCH + timedelta(0, 0, us)
 
 
 def new_id() -> UUID:
@@ -141,15 +141,23 @@ class Draft:
     priority: Priority = Priority.NORMAL
     expires_at: datetime | None = None
     audience: Audience | None = None
+    #: Why people are written to, for a delivery without an audience; sinks are told.
+    purpose: str = ""
+    #: The batch its deliveries belong to, so that they are counted and can be stopped together. With an audience
+    #: the batch's own id; else the batch is made with the first draft that names it.
+    batch_id: UUID | None = None
     correlation_id: UUID | None = None
     #: What "the same content" means for a repeat; by default the data itself.
     same_as: bytes | None = None
     id: UUID = field(default_factory=new_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Event:
-    """An immutable fact as a sink or handler sees it: ``data`` holds only what its subscription may see."""
+    """A fact as a sink or handler sees it: ``data`` holds only what its subscription may see.
+
+    The facts are immutable; this is a copy of one, made for one try (not frozen, which doubles what it costs).
+    """
 
     id: UUID
     type: str

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import pluggy
 
@@ -23,6 +23,7 @@ from hub.contract import (
     ConnectorType,
     Directory,
     EventType,
+    FeedView,
     Handler,
     Hub,
     LogEvent,
@@ -67,8 +68,8 @@ class Registry:
     log_events: Mapping[str, LogEvent]
     #: Makes the Directory of this hub; None when no plugin keeps people.
     directory: Callable[[Hub], Directory | None] | None
-    #: Which plugin that is.
-    directory_plugin: str
+    #: Makes what keys with an owner read of the feed; None: such keys read nothing.
+    feed_view: Callable[[Hub], FeedView | None] | None
     plugins: tuple[LoadedPlugin, ...]
     broken: tuple[BrokenPlugin, ...]
 
@@ -166,6 +167,7 @@ _KINDS = (
     _Kind("hub_commands", Command, lambda x: f"{x.group} {x.name}", _command_flaw),
 )
 _DIRECTORY = "hub_directory"
+_FEED_VIEW = "hub_feed_view"
 
 
 @dataclass(slots=True)
@@ -174,7 +176,7 @@ class _Building:
 
     items: dict[str, dict[str, Any]] = field(default_factory=lambda: {kind.hook: {} for kind in _KINDS})
     directory: Callable[[Hub], Directory | None] | None = None
-    directory_plugin: str = ""
+    feed_view: Callable[[Hub], FeedView | None] | None = None
     plugins: list[LoadedPlugin] = field(default_factory=list)
     broken: list[BrokenPlugin] = field(default_factory=list)
 
@@ -186,14 +188,17 @@ class _Building:
             answers = {kind.hook: self._ask(kind, hooks[kind.hook]) for kind in _KINDS if kind.hook in hooks}
             if _DIRECTORY in hooks and self.directory is not None:
                 raise _LeftOut("duplicate", _DIRECTORY)
+            if _FEED_VIEW in hooks and self.feed_view is not None:
+                raise _LeftOut("duplicate", _FEED_VIEW)
         except _LeftOut as reason:
             self.broken.append(BrokenPlugin(point.name, reason.code, str(reason)))
             return
         for hook, answer in answers.items():
             self.items[hook].update(answer)
         if _DIRECTORY in hooks:
-            self.directory = _directory_factory(hooks[_DIRECTORY])
-            self.directory_plugin = point.name
+            self.directory = _factory(hooks[_DIRECTORY])
+        if _FEED_VIEW in hooks:
+            self.feed_view = _factory(hooks[_FEED_VIEW])
         version = point.dist.version if point.dist else ""
         self.plugins.append(LoadedPlugin(point.name, version, tuple(sorted(hooks))))
 
@@ -231,7 +236,7 @@ class _Building:
             commands=frozen["hub_commands"],
             log_events=frozen["hub_log_events"],
             directory=self.directory,
-            directory_plugin=self.directory_plugin,
+            feed_view=self.feed_view,
             plugins=tuple(self.plugins),
             broken=tuple(self.broken),
         )
@@ -266,14 +271,11 @@ def _register(name: str, plugin: Any) -> dict[str, pluggy.HookImpl]:
     return hooks
 
 
-def _directory_factory(hook: pluggy.HookImpl) -> Callable[[Hub], Directory | None]:
+def _factory(hook: pluggy.HookImpl) -> Callable[[Hub], Any]:
+    """Calls a hook that makes one thing of the hub."""
     # pluggy lets an implementation leave out arguments it does not need.
     takes_hub = bool(hook.argnames)
-
-    def make(hub: Hub) -> Directory | None:
-        return cast("Directory | None", hook.function(hub) if takes_hub else hook.function())
-
-    return make
+    return lambda hub: hook.function(hub) if takes_hub else hook.function()
 
 
 def _said(error: BaseException) -> str:

@@ -39,6 +39,7 @@ _OLD_CONTENTS = (
     " AND c.event_id < ? AND c.quarantined <> 1 ORDER BY c.event_id LIMIT ?"
 )
 _BROUGHT_BY = "/connections/"
+Ending = Literal["dedupe", "idempotency", "raw_request", "receipt", "repair", "run"]
 
 
 class Rules:
@@ -176,12 +177,15 @@ class Pruner:
     def _today(self) -> date:
         return self._clock().astimezone(UTC).date()
 
-    def _ends(self, today: date) -> Sequence[tuple[Literal["dedupe", "receipt", "repair", "run"], int]]:
-        """What ends by itself, and before which instant it must have ended. Keys of messages end at their own."""
+    def _ends(self, today: date) -> Sequence[tuple[Ending, int]]:
+        """What ends by itself, and before which instant it must have ended. What says itself when, does so then."""
         kept_from = _start(self.kept_from(today))
         parked = _start(today - timedelta(self._rules.parked_days))
         now = min(to_us(self._clock()), _start(today + timedelta(1)))
-        return (("dedupe", now), ("receipt", parked), ("repair", kept_from), ("run", kept_from))
+        return (
+            ("dedupe", now), ("idempotency", now), ("raw_request", now), ("receipt", parked), ("repair", kept_from),
+            ("run", kept_from),
+        )  # fmt: skip
 
     async def _old_events(self, today: date) -> AsyncIterator[list[bytes]]:
         after, behind = b"", first_id(self.kept_from(today))

@@ -56,14 +56,14 @@ class Verdict:
     health: Literal[-1, 0, 1] = 0
 
 
-_DELIVERED = Verdict(State.DELIVERED, "", health=-1)
+DELIVERED = Verdict(State.DELIVERED, "", health=-1)
 
 
 def decide(outcome: Outcome, standing: Standing, policy: Policy, now_us: int, dice: float) -> Verdict:
     """``dice`` in [0, 1) spreads retries; ``now_us`` is the end of the try."""
     match outcome:
         case Delivered():
-            return _DELIVERED
+            return DELIVERED
         case Accepted():
             wait = int(outcome.receipt_within.total_seconds() * SECOND)
             return Verdict(State.ACCEPTED, "", due_us=now_us + wait, health=-1)

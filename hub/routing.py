@@ -53,6 +53,10 @@ def project(data: Json, fields: Iterable[str]) -> Json:
     """Only the named fields of ``data``, nested as they were; names that are absent stay absent."""
     picked: Json = {}
     for name in fields:
+        if "." not in name:
+            if name in data:
+                picked[name] = data[name]
+            continue
         source: object = data
         target = picked
         *parents, leaf = name.split(".")
@@ -75,13 +79,20 @@ class Route:
 
 
 class Router:
-    """Routes by event type; built once per configuration, immutable afterwards."""
+    """Routes by event type; immutable but for ``replace``."""
 
     def __init__(self, subscriptions: Iterable[Subscription], thin: Mapping[str, tuple[str, ...]]) -> None:
-        self.subscriptions = tuple(subscriptions)
         self._thin = thin
+        #: How often the subscriptions were replaced: what was looked up before may not hold any more.
+        self.edition = 0
+        self.replace(subscriptions)
+
+    def replace(self, subscriptions: Iterable[Subscription]) -> None:
+        """All of them by others."""
+        self.subscriptions = tuple(subscriptions)
         self._routes: dict[str, tuple[Route, ...]] = {}
         self._by_name = {s.name: s for s in self.subscriptions}
+        self.edition += 1
 
     def routes(self, event_type: str) -> tuple[Route, ...]:
         """What an event of this type is owed, in the order of the configuration."""

@@ -75,6 +75,10 @@ class Scheduler:
             trigger = CronTrigger.from_crontab(schedule.cron, timezone=ZONE)
         self._scheduler.add_job(self._tick, trigger, id=f"{kind}:{object}")
 
+    def remove(self, object: str, kind: str = "pull") -> None:
+        if self._schedules.pop((kind, object), None) is not None:
+            self._scheduler.remove_job(f"{kind}:{object}")
+
     def start(self) -> None:
         self._scheduler.start()
         self._looking = asyncio.create_task(self._keep_looking(), name="schedule")
@@ -111,7 +115,7 @@ class Scheduler:
 
     async def _make_due(self) -> None:
         now = self._clock()
-        for (kind, object), schedule in self._schedules.items():
+        for (kind, object), schedule in list(self._schedules.items()):
             current = slot(schedule, now)
             if current is None or (schedule.cron is not None and not await self._is_missing(kind, object, current)):
                 continue

@@ -36,6 +36,13 @@ async def serve_forever(
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.create_task(_reload(hub), name="reload")
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
     try:
         http = config.hub.http
         token = _token(hub, needed=with_token or not server.is_loopback(http.host))
@@ -45,6 +52,7 @@ async def serve_forever(
         url = await _listen(runner, http.host, http.port)
         runners.append(await control.serve(hub))
         await hub.start()
+        loop.add_signal_handler(signal.SIGHUP, reload)
         watchdog = asyncio.create_task(keep_watchdog(), name="watchdog")
         notify(READY)
         log("hub.listening", url=url)
@@ -59,6 +67,14 @@ async def serve_forever(
         await hub.stop()
         if watchdog is not None:
             watchdog.cancel()
+
+
+async def _reload(hub: HubApp) -> None:
+    """SIGHUP, as ``unionhub reload``: what is wrong is said in the log, since nobody waits for an answer."""
+    try:
+        await hub.reload()
+    except Exception as error:  # a named edge: whatever the files hold, the hub goes on
+        log("hub.not_reloaded", error=error)
 
 
 def _token(hub: HubApp, *, needed: bool) -> str:

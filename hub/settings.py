@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +27,7 @@ from hub.settings_model import (
     ConnectionFile,
     HubFile,
     HubSettings,
+    InboundSettings,
     Schedule,
     Section,
     SubscriptionSettings,
@@ -68,6 +69,7 @@ class ConnectionConfig:
     file: str
     #: How long contents are kept for it; None: as the event types say.
     content_days: int | None = None
+    inbound: InboundSettings = field(default_factory=InboundSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +164,9 @@ def known_variables() -> dict[str, Loc]:
 
 
 def _locs(model: type[BaseModel]) -> Iterator[Loc]:
-    for name, field in model.model_fields.items():
+    for name, info in model.model_fields.items():
         yield (name,)
-        inner = field.annotation
+        inner = info.annotation
         if inner == SecretRef | None:
             inner = SecretRef
         if isinstance(inner, type) and issubclass(inner, Section | SecretRef):
@@ -326,7 +328,7 @@ class _Loading:
             en = "must not be longer than history_days in [retention] of hub.toml"
             self.problems.append(file.problem(("content_days",), vi, en))
         self.connections[name] = ConnectionConfig(
-            name, head.type, head.enabled, schedule, settings, file.shown, head.content_days
+            name, head.type, head.enabled, schedule, settings, file.shown, head.content_days, head.inbound
         )
 
     def _check_secret(self, file: TomlFile, loc: Loc, ref: SecretRef, needed: bool = True) -> None:

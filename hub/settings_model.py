@@ -359,6 +359,36 @@ def _valid_schedule(text: str) -> str:
     return text
 
 
+class InboundSettings(Section):
+    """What `/in/NAME` of a connection takes, and what it keeps of it."""
+
+    max_body_bytes: int | None = Field(
+        default=None,
+        ge=1024,
+        le=8_388_608,
+        title="Cỡ lớn nhất của một yêu cầu (byte)",
+        description="In place of http.max_body_bytes, at most 8 MiB; a longer body is answered 413.",
+    )
+    per_min: int | None = Field(
+        default=None,
+        ge=1,
+        le=600_000,
+        title="Số yêu cầu mỗi phút",
+        description="More requests a minute than that, on each node, are answered 429 with Retry-After.",
+    )
+    keep_raw: Literal["none", "failures", "all"] = Field(
+        default="failures",
+        title="Giữ nguyên bản yêu cầu",
+        description=(
+            "Which genuine requests are kept as they came, sealed: none (what cannot be read is then refused with"
+            " 422), failures (what could not be read), all."
+        ),
+    )
+    keep_days: Days = Field(
+        default=30, title="Số ngày giữ nguyên bản", description="How long requests are kept as they came."
+    )
+
+
 class ConnectionFile(Section):
     """The keys of ``connections/<name>.toml``; the table ``[settings]`` belongs to the connector type."""
 
@@ -377,6 +407,9 @@ class ConnectionFile(Section):
             "Contents of events that this connection brought, and of event types that are sent to nobody who asks for"
             " longer, are kept so long, at most history_days."
         ),
+    )
+    inbound: InboundSettings = Field(
+        default_factory=InboundSettings, title="Yêu cầu gửi đến", description="What `/in/NAME` takes and keeps."
     )
     settings: dict[str, Any] = Field(
         default_factory=dict, title="Cài đặt riêng", description="Settings of the connector type."

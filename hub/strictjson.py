@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import orjson
@@ -33,6 +34,8 @@ _TEXTS: dict[Problem, str] = {
 # would be scanned a million times), or one sign of structure.
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},]', re.DOTALL)
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*+\\u0000")
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 #: Longest number worth reading: -9223372036854775808 has 20 characters, the longest shortest float 24.
 _NUMBER_CHARACTERS = 64
 
@@ -67,6 +70,29 @@ def loads(raw: bytes, *, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS)
     if broken:
         raise refused("json-invalid")
     return value
+
+
+def misfit(schema: Mapping[str, Any], value: Any) -> tuple[str, str] | None:
+    """Where ``value`` does not fit a JSON Schema, as a JSON pointer, and which rule it breaks; None: it fits.
+
+    Neither repeats what was sent: a key that is no plain name is shown as ``*``.
+    """
+    from jsonschema import Draft202012Validator, FormatChecker
+    from jsonschema.exceptions import best_match
+
+    formats = FormatChecker(formats=("date", "uuid"))
+    formats.checks("date-time")(_is_instant)
+    error = best_match(Draft202012Validator(dict(schema), format_checker=formats).iter_errors(value))
+    if error is None:
+        return None
+    pointer = "".join(f"/{part}" if _NAME.fullmatch(str(part)) else "/*" for part in error.absolute_path)
+    rule = error.validator_value if isinstance(error.validator_value, int | float | str | list) else ""
+    return pointer, f"{error.validator} {rule}".strip()[:300]
+
+
+def _is_instant(value: object) -> bool:
+    """Source: RFC 3339, section 5.6; what is no text is somebody else's rule."""
+    return not isinstance(value, str) or _INSTANT.fullmatch(value) is not None
 
 
 def _measure(raw: bytes, max_depth: int, max_items: int) -> None:

@@ -1,36 +1,36 @@
 """What people look at: the ledger as plain dicts, for the command line, the API and the console.
 
-Every function takes the principal who looks. For now there is one, the operator of this installation; the
-scope column is on every row, so that a narrower one sees less without another query.
+Every function takes the principal who looks. Who does not see everything sees the events and deliveries of some
+scopes, and nothing of what has no scope: connections, repairs, runs, nodes. Whoever holds a plugin's key (an owner's)
+sees nothing here; what such a key reads is the plugin's own answer.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from hub.commit import event_range
+from hub.contract import OPERATOR, Principal
 from hub.errors import InputError
 from hub.model import Json, from_us
 from hub.store.base import Store
 
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who asks; ``scopes`` None sees everything."""
-
-    name: str
-    scopes: frozenset[str] | None = None
-
-
-OPERATOR = Principal("operator")
 #: Beyond every feed position.
 LAST = 2**62
 #: States of what the hub itself will still move.
 OPEN = ("waiting", "pending", "leased", "sending")
+
+
+def _seen_by(who: Principal) -> tuple[str, tuple[str, ...]]:
+    """A condition on the scope of a row, and its values."""
+    if who.sees_all:
+        return "1 = 1", ()
+    scopes = () if who.owner else tuple(sorted(who.sees or ()))
+    return (f"scope_id IN ({', '.join('?' * len(scopes))})" if scopes else "1 = 0"), scopes
+
 
 _COLUMNS = (
     "id, event_id, destination, recipient, generation, batch_id, subscription, state, reason, priority, tries,"
@@ -69,6 +69,8 @@ def show_time(us: int | None) -> str | None:
 
 async def connections(store: Store, who: Principal = OPERATOR) -> list[Json]:
     """One row per destination: state, why it is paused, counts by state."""
+    if not who.sees_all:
+        return []
     rows = await store.read(
         "SELECT d.id, d.connection, c.type, coalesce(c.paused_by, d.paused_by), CASE WHEN c.paused_by IS NOT NULL"
         " THEN c.paused_reason ELSE d.paused_reason END, d.failures, d.breaker_until, d.not_before"
@@ -124,19 +126,22 @@ async def events(
 
     Among the newest may be some without a feed position yet: no reader of the feed has seen them.
     """
+    seen, scopes = _seen_by(who)
+    listed = f"{_EVENTS} WHERE {seen}"
     if after is not None:
-        rows = await store.read(f"{_EVENTS} WHERE position > ? ORDER BY position LIMIT ?", (after, limit))
+        rows = await store.read(f"{listed} AND position > ? ORDER BY position LIMIT ?", (*scopes, after, limit))
     elif before is not None:
-        rows = await store.read(f"{_EVENTS} WHERE position < ? ORDER BY position DESC LIMIT ?", (before, limit))
+        rows = await store.read(f"{listed} AND position < ? ORDER BY position DESC LIMIT ?", (*scopes, before, limit))
     else:
         # PostgreSQL's way with NULL in descending order, and only there a position may be missing.
-        rows = await store.read(f"{_EVENTS} ORDER BY position DESC, id DESC LIMIT ?", (limit,))
+        rows = await store.read(f"{listed} ORDER BY position DESC, id DESC LIMIT ?", (*scopes, limit))
     return [_event(row) for row in rows]
 
 
 async def event(store: Store, event_id: bytes, who: Principal = OPERATOR) -> Json | None:
     """One event's envelope; its content is not for looking at."""
-    rows = await store.read(f"{_EVENTS} WHERE id = ?", (event_id,))
+    seen, scopes = _seen_by(who)
+    rows = await store.read(f"{_EVENTS} WHERE id = ? AND {seen}", (event_id, *scopes))
     return _event(rows[0]) if rows else None
 
 
@@ -173,8 +178,9 @@ async def deliveries(
         arrived: only deliveries of events that came between these two instants (microseconds).
         before: only those listed after this delivery, for the next page.
     """
-    where: list[str] = []
-    values: list[str | bytes] = []
+    seen, scopes = _seen_by(who)
+    where: list[str] = [] if who.sees_all else [seen]
+    values: list[str | bytes] = [*scopes]
     if state == "open":
         where.append("state IN ('" + "', '".join(OPEN) + "')")
         state = None
@@ -235,7 +241,9 @@ def _delivery(row: tuple[Any, ...]) -> Json:
 
 async def delivery(store: Store, delivery_id: bytes, who: Principal = OPERATOR) -> Json | None:
     """One delivery with its event's envelope, attempts, references and receipts."""
-    rows = await store.read(f"SELECT * FROM ({_DELIVERIES}) all_of_them WHERE id = ?", (delivery_id,))
+    seen, scopes = _seen_by(who)
+    found_by = f"SELECT * FROM ({_DELIVERIES}) all_of_them WHERE id = ? AND {seen}"
+    rows = await store.read(found_by, (delivery_id, *scopes))
     if not rows:
         return None
     found = _delivery(rows[0])
@@ -323,6 +331,8 @@ async def last_run(store: Store, connection: str, who: Principal = OPERATOR) -> 
 
 async def repairs(store: Store, who: Principal = OPERATOR) -> list[Json]:
     """What a person must do, the oldest first."""
+    if not who.sees_all:
+        return []
     return [
         {"id": id, "kind": kind, "object": object, "detail": detail, "opened_at": show_time(at)}
         for id, kind, object, detail, at in await store.read(

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 from hub.clock import Clock
+from hub.crashpoint import crashpoint
 from hub.deliver import Deliverer
 from hub.errors import Busy
 from hub.log import log
@@ -32,6 +33,8 @@ WATCH_EVERY_S = 0.25
 LATE_US = 20_000
 #: After trouble with the ledger, how long claims are looked for whose answers were lost, and how often.
 UNSURE_S, UNSURE_EVERY_S = 60.0, 1.0
+#: How often it is looked whether a connection's tries have ended.
+ENDED_EVERY_S = 0.02
 #: Settlements that may wait for their commit before lanes stop claiming.
 UNSETTLED = 2000
 
@@ -91,6 +94,12 @@ class Lane:
         self._idle: deque[asyncio.Future[None]] = deque()
         self._closed = False
 
+    def respec(self, spec: LaneSpec) -> None:
+        """What begins from now on keeps to this; what is under way ends as it began."""
+        self.spec = spec
+        if self._late_us is not None:
+            self._late_us = spec.spacing_us // 2 + LATE_US
+
     def room(self) -> int:
         """Rows it pays to lease now: one round in flight, and another or what the last watch saw it work off."""
         return self.spec.concurrency + self._ahead - self.running - len(self.jobs)
@@ -102,10 +111,12 @@ class Lane:
 
     def put(self, job: Job) -> None:
         self.jobs.append(job)
-        if self._idle:
+        if self.running >= self.spec.concurrency:
+            pass  # a runner takes it when it has ended what it runs
+        elif self._idle:
             self.running += 1
             self._idle.popleft().set_result(None)
-        elif self.running < self.spec.concurrency:
+        else:
             self.running += 1
             task = asyncio.create_task(self._drain())
             self.tasks.add(task)
@@ -192,7 +203,9 @@ class Worker:
         self._on_settled = on_settled
         #: Connections whose deliveries are left to other processes.
         self._left_alone: set[str] = set()
-        self._lanes = {name: Lane(spec, clock, self._one, self.wake, store.shared) for name, spec in lanes.items()}
+        self._lanes: dict[str, Lane] = {}
+        #: Tries that go on although their destination is gone.
+        self._gone: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._to_settle: list[Settlement] = []
         self._settling: list[Settlement] = []
@@ -205,9 +218,28 @@ class Worker:
         self._stopping = False
         self._ended = False
         self._running: dict[asyncio.Task[Any], Job] = {}
+        self.set_lanes(lanes)
 
     def wake(self) -> None:
         self._wake.set()
+
+    def set_lanes(self, lanes: Mapping[str, LaneSpec]) -> None:
+        """Other destinations than before: of one that is gone, what has not begun is given back."""
+        for name in [name for name in self._lanes if name not in lanes]:
+            lane = self._lanes.pop(name)
+            self._give_back(lane)
+            lane.dismiss()
+            self._gone.extend(lane.tasks)
+        self._gone = [task for task in self._gone if not task.done()]
+        for name, spec in lanes.items():
+            if name in self._lanes:
+                self._lanes[name].respec(spec)
+            else:
+                self._lanes[name] = self._new_lane(spec)
+        self._wake.set()
+
+    def _new_lane(self, spec: LaneSpec) -> Lane:
+        return Lane(spec, self._clock, self._one, self.wake, self._store.shared)
 
     def leave_alone(self, connection: str) -> None:
         """Claims no more for a connection, and gives back what has not begun."""
@@ -216,12 +248,31 @@ class Worker:
             if name.partition("/")[0] == connection:
                 self._give_back(lane)
 
+    def whose(self, task: asyncio.Task[Any]) -> tuple[str, str] | None:
+        """What a task works for; may be asked from another thread."""
+        job = self._running.get(task)
+        return None if job is None else ("destination", job.destination)
+
+    def give_back(self, kind: str, name: str) -> None:
+        """Of a destination or connection that was paused meanwhile: what has not begun."""
+        for destination, lane in self._lanes.items():
+            if name == (destination if kind == "destination" else destination.partition("/")[0]):
+                self._give_back(lane)
+
     def _is_left_alone(self, destination: str) -> bool:
         return destination.partition("/")[0] in self._left_alone
 
     def serve(self, connection: str) -> None:
         self._left_alone.discard(connection)
         self._wake.set()
+
+    async def ended(self, connection: str, within_s: float) -> None:
+        """Waits for a connection's tries under way, but no longer."""
+        until = monotonic() + within_s
+        while monotonic() < until:
+            if not any(job.destination.partition("/")[0] == connection for job in self._running.values()):
+                return
+            await asyncio.sleep(ENDED_EVERY_S)
 
     @property
     def busy(self) -> int:
@@ -250,7 +301,7 @@ class Worker:
         for lane in self._lanes.values():
             self._give_back(lane)
             lane.dismiss()
-        tasks = {task for lane in self._lanes.values() for task in lane.tasks}
+        tasks = {*self._gone, *(task for lane in self._lanes.values() for task in lane.tasks)}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=within_s)
             for task in late:
@@ -296,6 +347,8 @@ class Worker:
                 self._unsure_until = monotonic() + UNSURE_S
             log("worker.blocked", reason="ledger_busy" if isinstance(error, Busy) else type(error).__name__)
             return POLL_S
+        if claim.jobs:
+            crashpoint("delivery.claimed")
         for job in claim.jobs:
             job.term = term
             if job.crashes:
@@ -387,6 +440,7 @@ class Worker:
             batch, self._to_settle = self._to_settle, []
             self._settling = batch
             self._settled_all.clear()
+            crashpoint("delivery.tried")
             try:
                 ok = await self._store.settle(batch, to_us(self._clock()))
             except Busy:  # kept in memory and tried again: the outcome of a try is never dropped
@@ -400,6 +454,7 @@ class Worker:
                 continue
             finally:
                 self._settled_all.set()
+            crashpoint("delivery.settled")
             self._settled(batch, ok)
             await asyncio.sleep(0)  # a claim that waited goes first, and with it what ended meanwhile
 

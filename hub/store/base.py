@@ -235,7 +235,7 @@ class PruneStep:
     ``limit``: rows, or of events deliveries; what hangs on a delivery goes with it.
     """
 
-    table: Literal["dedupe", "receipt", "repair", "run", "content", "event"]
+    table: Literal["dedupe", "idempotency", "raw_request", "receipt", "repair", "run", "content", "event"]
     before: int = 0
     events: Sequence[bytes] = ()
     limit: int = 100
@@ -283,7 +283,7 @@ class Store(Protocol):
     async def settle(self, settlements: Sequence[Settlement], now: int) -> list[bool]:
         """Applies settlements with their attempts; False for each that came after its lease was lost."""
 
-    async def record_refs(self, connection: str, delivery_id: bytes, refs: Sequence[str], of_parts: int) -> None:
+    async def record_refs(self, connection: str, delivery_id: bytes, refs: Sequence[str], of_parts: int = 0) -> None:
         """Makes references durable while the try is running and matches parked receipts."""
 
     async def now(self) -> int:
@@ -315,6 +315,12 @@ class Store(Protocol):
 
     async def sweep(self, now: int) -> int:
         """Settles what ran out: expiry, receipts that never came, unknowns nobody resolved."""
+
+    async def stop_batch(self, batch_id: bytes) -> bool:
+        """Nothing more is made for a batch or begun; False when there is none."""
+
+    async def cancel_stopped(self, batch_id: bytes, first: bytes, last: bytes, now: int) -> bytes | None:
+        """Cancels some of its waiting deliveries in a range of ids; answers where to go on, None at the end."""
 
     async def configure(self, connections: Sequence[ConnectionRow], destinations: Sequence[DestinationRow]) -> None:
         """Makes the rows of configured connections and destinations; pauses those whose file is gone."""

@@ -92,7 +92,7 @@ class Ledger(ABC):
         result: list[bool] = await self.submit(lambda tx: settle_ops.settle_all(tx, settlements, now, self._breaker))
         return result
 
-    async def record_refs(self, connection: str, delivery_id: bytes, refs: Sequence[str], of_parts: int) -> None:
+    async def record_refs(self, connection: str, delivery_id: bytes, refs: Sequence[str], of_parts: int = 0) -> None:
         now = await self.now()
         await self.submit(lambda tx: settle_ops.keep_refs(tx, connection, delivery_id, refs, of_parts, now))
 
@@ -105,6 +105,15 @@ class Ledger(ABC):
 
     async def resolve(self, delivery_id: bytes, verdict: str, reason: str, now: int) -> bool:
         return bool(await self.submit(lambda tx: operate_ops.resolve(tx, delivery_id, verdict, reason, now)))
+
+    async def stop_batch(self, batch_id: bytes) -> bool:
+        return bool(await self.submit(lambda tx: operate_ops.stop_batch(tx, batch_id)))
+
+    async def cancel_stopped(self, batch_id: bytes, first: bytes, last: bytes, now: int) -> bytes | None:
+        following: bytes | None = await self.submit(
+            lambda tx: operate_ops.cancel_stopped(tx, batch_id, first, last, now)
+        )
+        return following
 
     async def free_jobs(self, boot: bytes, known: Collection[bytes]) -> int:
         return int(await self.submit(lambda tx: node_ops.free_jobs(tx, boot, known)))

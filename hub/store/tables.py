@@ -340,6 +340,52 @@ lease = _table(
     hot=True,
 )
 
+#: Of a key only a keyed hash is kept: ``digest``.
+api_key = _table(
+    "api_key",
+    Column("digest", LargeBinary, primary_key=True),
+    _str("id"),
+    _str("name"),
+    _str("scopes"),  # with spaces between
+    _str("sees", null=True),  # scopes of rows, as a JSON list; NULL: all
+    _str("owner"),
+    _int("test"),
+    _int("rate_per_min"),
+    _int("created_at"),
+    _int("expires_at", null=True),
+    _int("revoked_at", null=True),
+    _int("last_used_at", null=True),
+    Index("api_key_id", "id", unique=True),
+)
+
+#: A request with an Idempotency-Key, from before it runs; ``status`` is NULL while it does.
+idempotency = _table(
+    "idempotency",
+    Column("principal", Text, primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    _bytes("fingerprint"),
+    _bytes("boot"),  # the process it runs in
+    _int("status", null=True),
+    _bytes("answer", null=True),
+    _int("keep_until"),
+    Index("idempotency_keep", "keep_until"),
+)
+
+#: Inbound requests as they came, where a connection keeps them.
+raw_request = _table(
+    "raw_request",
+    Column("id", LargeBinary, primary_key=True),
+    _str("connection"),
+    _str("state"),  # read | unread | not_json
+    _bytes("event_id", null=True),
+    _int("received_at"),
+    _str("sealed_for"),
+    _bytes("request"),  # head and body
+    _int("keep_until"),
+    Index("raw_request_keep", "keep_until"),
+    Index("raw_request_event", "event_id"),
+)
+
 
 def on_postgres() -> MetaData:
     """The same tables as PostgreSQL has them: there an event's key is its id.

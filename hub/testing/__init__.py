@@ -23,6 +23,7 @@ from hub.clock import Clock
 from hub.contract import (
     Admission,
     Admit,
+    Command,
     Connection,
     ConnectionContext,
     ConnectionSettings,
@@ -31,6 +32,7 @@ from hub.contract import (
     DestinationSpec,
     Directory,
     EventType,
+    FeedView,
     Handler,
     Hub,
     Outcome,
@@ -39,7 +41,7 @@ from hub.contract import (
 from hub.model import Event
 from hub.plugins import Registry, load_plugins
 from hub.settings import Configuration, ConnectionConfig
-from hub.settings_model import HubSettings, SubscriptionSettings, parse_schedule
+from hub.settings_model import HubSettings, InboundSettings, SubscriptionSettings, parse_schedule
 
 START = datetime(2026, 11, 23, 7, 0, tzinfo=UTC)
 
@@ -130,6 +132,8 @@ def registry_of(
     event_types: Iterable[EventType] = (),
     handlers: Iterable[Handler] = (),
     directory: Callable[[Hub], Directory | None] | None = None,
+    commands: Iterable[Command] = (),
+    feed_view: Callable[[Hub], FeedView | None] | None = None,
 ) -> Registry:
     """A registry of these parts, on top of ``base`` (the installed plugins, or nothing)."""
     base = base if base is not None else load_plugins(points=[])
@@ -138,7 +142,9 @@ def registry_of(
         connector_types=MappingProxyType({**base.connector_types, **{c.name: c for c in connector_types}}),
         event_types=MappingProxyType({**base.event_types, **{e.name: e for e in event_types}}),
         handlers=MappingProxyType({**base.handlers, **{h.name: h for h in handlers}}),
+        commands=MappingProxyType({**base.commands, **{f"{c.group} {c.name}": c for c in commands}}),
         directory=directory if directory is not None else base.directory,
+        feed_view=feed_view if feed_view is not None else base.feed_view,
     )
 
 
@@ -161,6 +167,7 @@ def configuration(
             schedule=parse_schedule(given["schedule"]) if given.get("schedule") else None,
             settings=kind.settings.model_validate(given.get("settings", {})),
             file=f"connections/{name}.toml",
+            inbound=InboundSettings.model_validate(given.get("inbound", {})),
         )
     (folder / "config").mkdir(exist_ok=True)
     return Configuration(

@@ -1,9 +1,8 @@
-"""The operator's API, read only: one table of routes, from which the OpenAPI document is made too."""
+"""The core's reads over HTTP, and how every operation is served: who may, how often, once."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -11,11 +10,21 @@ import orjson
 from aiohttp import web
 from pydantic import Field
 
-from hub import __version__, views
-from hub.app import HubApp
+from hub import views
+from hub.app import HubApp, asked_by
+from hub.contract import Principal
+from hub.control import all_commands
 from hub.errors import InputError, NotFound
+from hub.log import log
 from hub.model import Json, State
-from hub.web.parameters import Name, Parameters, read
+from hub.plugins import Registry
+from hub.web import body
+from hub.web.access import PRINCIPAL, refuse_other_sites
+from hub.web.feed import Feed, FeedParameters
+from hub.web.idempotency import HEADER, Idempotency
+from hub.web.openapi import document
+from hub.web.operations import Operation, of_commands, parameters
+from hub.web.parameters import Name, Parameters
 
 BASE = "/api/v1"
 
@@ -24,9 +33,8 @@ class NoParameters(Parameters):
     pass
 
 
-class EventsParameters(Parameters):
-    after: int = Field(0, ge=0, le=views.LAST, description="Feed position: only events behind it, in order.")
-    limit: int = Field(50, ge=1, le=1000, description="How many at most.")
+class OneDelivery(Parameters):
+    id: UUID = Field(description="Id of a delivery.")
 
 
 class DeliveriesParameters(Parameters):
@@ -79,7 +87,13 @@ _CONNECTION = _object(
     failures=_COUNT, not_before=_or_null(_INSTANT), breaker_until=_or_null(_INSTANT),
     counts={"type": "object", "additionalProperties": _COUNT},
 )  # fmt: skip
+#: What a plugin's view makes of an event.
+_VIEWED: Json = {"type": "object", "required": ["position"], "properties": {"position": _COUNT}}
 _REPAIR = _object(id=_COUNT, kind=_TEXT, object=_TEXT, detail=_TEXT, opened_at=_INSTANT)
+_EVENT_TYPE = _object(
+    type=_TEXT, version=_COUNT, title=_TEXT, personal={"type": "boolean"}, thin=_list_of(_TEXT),
+    schema={"type": "object"}, example={"type": "object"},
+)  # fmt: skip
 _ONE_DELIVERY: Json = {
     **_DELIVERY,
     "properties": {
@@ -94,16 +108,11 @@ _ONE_DELIVERY: Json = {
 # -- answers ---------------------------------------------------------------------------------------
 
 
-async def _connections(hub: HubApp, p: NoParameters, path: Mapping[str, str]) -> Json:
-    return {"connections": await views.connections(hub.store)}
+async def _connections(hub: HubApp, p: NoParameters) -> Json:
+    return {"connections": await views.connections(hub.store, who=hub.principal)}
 
 
-async def _events(hub: HubApp, p: EventsParameters, path: Mapping[str, str]) -> Json:
-    events = await views.events(hub.store, p.limit, after=p.after)
-    return {"events": events, "next": events[-1]["position"] if events else p.after}
-
-
-async def _deliveries(hub: HubApp, p: DeliveriesParameters, path: Mapping[str, str]) -> Json:
+async def _deliveries(hub: HubApp, p: DeliveriesParameters) -> Json:
     rows = await views.deliveries(
         hub.store,
         state=p.state.value if p.state else None,
@@ -112,150 +121,147 @@ async def _deliveries(hub: HubApp, p: DeliveriesParameters, path: Mapping[str, s
         event_id=p.event_id.bytes if p.event_id else None,
         before=p.before.bytes if p.before else None,
         limit=p.limit,
+        who=hub.principal,
     )
     return {"deliveries": rows, "next": rows[-1]["id"] if len(rows) == p.limit else None}
 
 
-async def _delivery(hub: HubApp, p: NoParameters, path: Mapping[str, str]) -> Json:
-    try:
-        delivery_id = UUID(path["id"]).bytes
-    except ValueError:
-        raise InputError("'id': not an id", problem="id-invalid") from None
-    found = await views.delivery(hub.store, delivery_id)
+async def _delivery(hub: HubApp, p: OneDelivery) -> Json:
+    found = await views.delivery(hub.store, p.id.bytes, who=hub.principal)
     if found is None:
         raise NotFound
     return found
 
 
-async def _repairs(hub: HubApp, p: NoParameters, path: Mapping[str, str]) -> Json:
-    return {"repairs": await views.repairs(hub.store)}
+async def _event_types(hub: HubApp, p: NoParameters) -> Json:
+    return {
+        "event_types": [
+            {
+                "type": name, "version": int(name.rpartition(".v")[2]), "title": f"{kind.title_vi} / {kind.title_en}",
+                "personal": kind.personal, "thin": list(kind.thin), "schema": dict(kind.schema),
+                "example": dict(kind.example),
+            }
+            for name, kind in sorted(hub.registry.event_types.items())
+        ]
+    }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One GET: what it takes, what it answers."""
-
-    path: str
-    summary: str
-    parameters: type[Any]
-    answer: Callable[[HubApp, Any, Mapping[str, str]], Awaitable[Json]]
-    schema: Json
-    #: Besides 400, which every route can answer.
-    problems: tuple[int, ...] = field(default=())
+async def _repairs(hub: HubApp, p: NoParameters) -> Json:
+    return {"repairs": await views.repairs(hub.store, who=hub.principal)}
 
 
-ROUTES: tuple[Route, ...] = (
-    Route(
-        "/connections", "Destinations and connections with their state and counts.", NoParameters, _connections,
-        _object(connections=_list_of(_CONNECTION)),
-    ),
-    Route(
-        "/events", "Events in the order of the feed; ask again with `after` = `next`.", EventsParameters, _events,
-        _object(events=_list_of(_EVENT), next=_COUNT),
-    ),
-    Route(
-        "/deliveries", "Deliveries, newest first.", DeliveriesParameters, _deliveries,
-        _object(deliveries=_list_of(_DELIVERY), next=_or_null(_ID)),
-    ),
-    Route(
-        "/deliveries/{id}", "One delivery with its event, attempts and receipts.", NoParameters, _delivery,
-        _ONE_DELIVERY, problems=(404,),
-    ),
-    Route(
-        "/repairs", "What a person must do, the oldest first.", NoParameters, _repairs,
-        _object(repairs=_list_of(_REPAIR)),
-    ),
-)  # fmt: skip
+def _read(
+    path: str, scope: str, summary: str, params: type[Any], run: Callable[[HubApp, Any], Awaitable[Json]], answer: Json
+) -> Operation:
+    name = "get_" + "_".join(part.strip("{}") for part in path.strip("/").split("/"))
+    return Operation(
+        method="GET", path=path, id=name, summary=summary, scope=scope, params=params, run=run, answer=answer
+    )
+
+
+def _reads(feed: Callable[[HubApp, Any], Awaitable[Json]]) -> tuple[Operation, ...]:
+    """What the core lets read."""
+    return (
+        _read(
+            "/connections", "connections:read", "Destinations and connections with their state and counts.",
+            NoParameters, _connections, _object(connections=_list_of(_CONNECTION)),
+        ),
+        _read(
+            "/events", "events:read",
+            "Events in the order of the feed; ask again with `after` = `next`. A partner's key reads what it was"
+            " granted, as it was agreed.",
+            FeedParameters, feed, _object(events=_list_of({"anyOf": [_EVENT, _VIEWED]}), next=_COUNT),
+        ),
+        _read(
+            "/deliveries", "deliveries:read", "Deliveries, newest first.", DeliveriesParameters, _deliveries,
+            _object(deliveries=_list_of(_DELIVERY), next=_or_null(_ID)),
+        ),
+        _read(
+            "/deliveries/{id}", "deliveries:read", "One delivery with its event, attempts and receipts.", OneDelivery,
+            _delivery, _ONE_DELIVERY,
+        ),
+        _read(
+            "/event-types", "events:read", "The catalogue: every type with its JSON Schema and an example.",
+            NoParameters, _event_types, _object(event_types=_list_of(_EVENT_TYPE)),
+        ),
+        _read(
+            "/repairs", "repairs:read", "What a person must do, the oldest first.", NoParameters, _repairs,
+            _object(repairs=_list_of(_REPAIR)),
+        ),
+    )  # fmt: skip
+
+
+# -- serving ---------------------------------------------------------------------------------------
+
+
+def table(registry: Registry, feed: Feed | None = None) -> list[Operation]:
+    """Every operation: the core's reads, then the commands with ``rest``. Without ``feed`` to be looked at only."""
+    return [*_reads(feed.read if feed else _unread), *of_commands(all_commands(registry))]
+
+
+async def _unread(hub: HubApp, p: Any) -> Json:
+    raise NotFound
 
 
 def mount(app: web.Application, hub: HubApp) -> None:
-    """Adds the routes of the table and the document that describes them."""
-    for route in ROUTES:
-        app.router.add_get(BASE + route.path, _handler(hub, route))
-    described = orjson.dumps(openapi())
+    """Adds every operation and the document that describes them."""
+    feed, idempotency = Feed(hub), Idempotency(hub)
+    app.on_shutdown.append(feed.close)
+    operations = table(hub.registry, feed)
+    for operation in operations:
+        add = app.router.add_get if operation.method == "GET" else _adder(app, operation.method)
+        add(BASE + operation.path, _handler(hub, operation, idempotency))
+    described = orjson.dumps(document(BASE, operations, hub.registry.event_types.values()))
 
-    async def document(request: web.Request) -> web.StreamResponse:
+    async def describe(request: web.Request) -> web.StreamResponse:
         return web.Response(body=described, content_type="application/json")
 
-    app.router.add_get("/api/openapi.json", document)
+    app.router.add_get("/api/openapi.json", describe)
 
 
-def _handler(hub: HubApp, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _adder(app: web.Application, method: str) -> Callable[..., Any]:
+    return lambda path, handler: app.router.add_route(method, path, handler)
+
+
+def _handler(
+    hub: HubApp, operation: Operation, idempotency: Idempotency
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        answer = await route.answer(hub, read(route.parameters, request), request.match_info)
-        return web.Response(
-            body=orjson.dumps(answer), content_type="application/json", headers={"Cache-Control": "no-store"}
-        )
+        who = request[PRINCIPAL]
+        _refuse(operation, who, request)
+        limits = hub.config.hub.http
+        sent = await body.read(request, limits.max_body_bytes, limits.body_deadline_s) if operation.has_body else b""
+        checked, asked = parameters(operation, request, sent)
+
+        async def work(who: Principal) -> bytes:
+            with asked_by(who):
+                return orjson.dumps(await operation.run(hub, checked), default=str)
+
+        key = request.headers.get(HEADER) if operation.method == "POST" else None
+        status, again = operation.status, False
+        if key is None:
+            answer = await work(who)
+        else:
+            asked = orjson.dumps([operation.method, operation.path]) + asked
+            status, answer, again = await idempotency.once(who, idempotency.key_of(key), asked, status, work)
+        if operation.writes:
+            log("api.answered", who=who.name, operation=operation.id, status=status)
+        return _answer(status, answer, again)
 
     return handle
 
 
-# -- the document ----------------------------------------------------------------------------------
+def _refuse(operation: Operation, who: Principal, request: web.Request) -> None:
+    if not who.may(operation.scope):
+        raise InputError(f"needs {operation.scope}", problem="scope-missing", status=403)
+    if not operation.narrows and not who.sees_all:
+        raise NotFound
+    if operation.method != "GET":
+        refuse_other_sites(request)
+    if operation.writes and who.test and not operation.takes_test_keys:
+        raise InputError(problem="test-key-refused", status=403)
 
 
-def openapi() -> Json:
-    """OpenAPI 3.1 of the table above."""
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Union Hub",
-            "version": __version__,
-            "description": "What the ledger holds, for operators. Errors are RFC 9457 problem documents.",
-        },
-        "paths": {BASE + route.path: {"get": _operation(route)} for route in ROUTES},
-        "components": {
-            "schemas": {"Problem": _object(type=_TEXT, title=_TEXT, status=_COUNT)},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-        },
-        # Without a token the hub answers on loopback only.
-        "security": [{}, {"token": []}],
-    }
-
-
-def _operation(route: Route) -> Json:
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    answers: Json = {
-        "200": {"description": "The answer.", "content": {"application/json": {"schema": route.schema}}},
-        **{
-            str(status): {"description": {400: "A parameter is wrong; it is named.", 404: "No such thing."}[status],
-                          "content": problem}
-            for status in (400, *route.problems)
-        },
-    }  # fmt: skip
-    name = "_".join(part.strip("{}") for part in route.path.strip("/").split("/"))
-    return {
-        "operationId": f"get_{name}",
-        "summary": route.summary,
-        "parameters": [*_path_parameters(route), *_query_parameters(route)],
-        "responses": answers,
-    }
-
-
-def _path_parameters(route: Route) -> list[Json]:
-    return [{"name": "id", "in": "path", "required": True, "schema": _ID}] if "{id}" in route.path else []
-
-
-def _query_parameters(route: Route) -> list[Json]:
-    schema = route.parameters.model_json_schema()
-    return [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": prop["description"],
-            "schema": _plain(prop, schema.get("$defs", {})),
-        }
-        for name, prop in schema.get("properties", {}).items()
-    ]
-
-
-def _plain(prop: Json, defs: Json) -> Json:
-    """A parameter's schema without references and titles; an absent parameter is the null of an optional one."""
-    options = [o for o in prop.get("anyOf", [prop]) if o.get("type") != "null"]
-    found = options[0]
-    if "$ref" in found:
-        found = defs[found["$ref"].rsplit("/", 1)[1]]
-    plain = {k: v for k, v in found.items() if k not in ("title", "description")}
-    if prop.get("default") is not None:
-        plain["default"] = prop["default"]
-    return plain
+def _answer(status: int, answer: bytes, again: bool = False) -> web.Response:
+    headers = {"Cache-Control": "no-store"} | ({"Idempotency-Replayed": "true"} if again else {})
+    return web.Response(body=answer, status=status, content_type="application/json", headers=headers)

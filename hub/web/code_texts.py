@@ -65,6 +65,14 @@ PAUSED_BY: dict[str, Pair] = {
 PRIORITIES: tuple[Pair, ...] = (("khẩn", "urgent"), ("thường", "normal"), ("hàng loạt", "bulk"))
 
 REASONS: dict[str, Pair] = {
+    "plugin_blocks": (
+        "phần mở rộng của kết nối này nhiều lần làm cả hub đứng lại",
+        "the plugin of this connection has stopped the whole hub again and again",
+    ),
+    "plugin_spawns": (
+        "phần mở rộng của kết nối này mở việc không ngừng",
+        "the plugin of this connection starts tasks without end",
+    ),
     # the hub's own
     "expired": ("quá hạn", "expired"),
     "unresolved": ("không rõ kết quả quá lâu, không ai xử lý", "unknown for too long, nobody resolved it"),
@@ -73,6 +81,7 @@ REASONS: dict[str, Pair] = {
     "poison": ("làm hệ thống dừng đột ngột nhiều lần", "crashed the hub again and again"),
     "crashed": ("hệ thống dừng đột ngột trước khi gửi", "the hub crashed before sending"),
     "crashed_while_sending": ("hệ thống dừng đột ngột khi đang gửi", "the hub crashed while sending"),
+    "batch_stopped": ("đợt này đã được người vận hành dừng", "a person stopped its batch"),
     "stopped": ("hệ thống dừng theo lệnh", "the hub was stopped"),
     "stopped_while_sending": ("hệ thống dừng theo lệnh khi đang gửi", "the hub was stopped while sending"),
     "grant_ended": ("không còn quyền xem trường dữ liệu", "the field grant has ended"),
@@ -89,7 +98,9 @@ REASONS: dict[str, Pair] = {
     # the wire
     "deadline": ("hết thời gian của lần thử", "the try ran out of time"),
     "timeout": ("bên nhận không trả lời kịp", "no answer in time"),
+    "dns_timeout": ("tra tên máy chủ quá lâu", "looking up the host name took too long"),
     "connect_timeout": ("không nối được trong thời hạn", "no connection in time"),
+    "tls_timeout": ("bắt tay TLS quá lâu", "the TLS handshake took too long"),
     "too_slow": ("trả lời quá chậm", "the answer came too slowly"),
     "dns": ("không tìm thấy tên máy chủ", "the host name was not found"),
     "tls": ("lỗi chứng thư TLS", "TLS failed"),
@@ -101,6 +112,11 @@ REASONS: dict[str, Pair] = {
     "bad_answer": ("trả lời không đúng giao thức", "the answer broke the protocol"),
     "disconnected": ("mất kết nối khi đang trao đổi", "the connection was lost"),
     "gone": ("bên nhận báo không nhận nữa (HTTP 410)", "the receiver wants nothing more (HTTP 410)"),
+    "stopped_by_partner": ("bên nhận yêu cầu dừng (webhook-stop)", "the receiver said stop (webhook-stop)"),
+    "failing_too_long": ("lỗi liên tục 5 ngày", "failing for five days"),
+    "not_granted": ("đơn vị này chưa được quyền xem sự kiện này", "this partner was never granted this event"),
+    "filtered": ("không khớp bộ lọc nội dung của địa chỉ nhận", "the endpoint's content filter did not match"),
+    "endpoint_removed": ("địa chỉ nhận đã bị bỏ", "the endpoint was removed"),
     "login_refused": ("bị từ chối đăng nhập", "the login was refused"),
     "auth_failed": ("sai tên hoặc mật khẩu", "wrong name or password"),
     "no_answer": ("không có trả lời", "no answer came"),
@@ -108,11 +124,48 @@ REASONS: dict[str, Pair] = {
     "no_connection": ("không nối được tới bên nhận", "could not connect"),
     "paced": ("giữ đúng tốc độ đã thỏa thuận", "kept to the agreed pace"),
     "throttled": ("bên nhận yêu cầu gửi chậm lại", "the receiver asked to slow down"),
+    "no_balance": ("tài khoản ở nhà mạng hết tiền", "the account at the carrier has no money left"),
+    "ip_refused": ("nhà mạng không nhận từ địa chỉ IP này", "the carrier does not take this IP address"),
+    "account_locked": ("tài khoản ở nhà mạng bị khóa", "the account at the carrier is locked"),
+    "no_price_list": ("nhà mạng chưa có bảng giá cho tài khoản", "the carrier has no price list for the account"),
+    "template_mismatch": ("nội dung khác mẫu nhà mạng đã duyệt", "the text is not a template the carrier approved"),
+    "network_not_registered": (
+        "tên gửi chưa đăng ký ở mạng của số này",
+        "the sender is not registered at this number's network",
+    ),
+    "number_blocked": ("số này chặn nhận tin", "the number is blocked"),
+    "text_blocked": ("nội dung có từ nhà mạng chặn", "the text holds a word the carrier blocks"),
+    "message_length_invalid": ("nhà mạng báo tin quá dài", "the carrier says the message is too long"),
+    "type_invalid": ("loại tin không đúng với tài khoản", "the kind of message does not fit the account"),
+    "request_invalid": ("nhà mạng không hiểu yêu cầu", "the carrier did not understand the request"),
+    "request_id_invalid": ("nhà mạng không nhận mã yêu cầu", "the carrier did not take the request id"),
+    "no_such_path": ("đường dẫn ở nhà mạng không đúng", "there is no such path at the other side"),
+    "not_reached": ("không nối được tới bên nhận", "could not connect"),
+    "token_unavailable": ("chưa lấy được mã truy cập", "no access token was to be had"),
     # people and addresses
     "left_the_union": ("đã thôi là đoàn viên", "has left the union"),
     "same_recipient": ("người này đã được gửi trong cùng đợt", "already sent to this person in the same batch"),
     "address_invalid": ("địa chỉ nhận không hợp lệ", "the address is not valid"),
     "number_invalid": ("số nhận không hợp lệ", "the number is not valid"),
+    "opted_out": ("người này đã từ chối nhận", "this person refused such messages"),
+    "wrong_person": ("số này là của người khác", "the number belongs to somebody else"),
+    "do_not_call": ("số nằm trong danh sách không quảng cáo", "the number is on the Do-Not-Call list"),
+    "no_consent": ("chưa có sự đồng ý nhận quảng cáo", "no consent to advertising is on record"),
+    "quiet_hours": ("giờ yên lặng, sẽ gửi khi hết giờ", "quiet hours, it goes when they end"),
+    "scheduled": ("chưa tới giờ hẹn gửi", "its time has not come yet"),
+    "batch_paused": ("đợt gửi đang tạm dừng", "its sending is paused"),
+    "daily_limit": ("đủ số tin loại này trong 24 giờ tới số này", "the day's messages of this class to this number"),
+    "number_limit": ("đủ số tin trong một giờ tới số này", "the hour's messages to this number"),
+    "prefix_limit": ("đủ số tin trong một giờ tới dải số này", "the hour's messages to this block of numbers"),
+    "country_not_allowed": ("nước này không được gửi tới", "this country is not reached"),
+    "number_premium": ("số dịch vụ tính phí", "a premium number"),
+    "not_on_list": ("kết nối đang thử, chỉ gửi tới các số đã nêu", "the connection only reaches the numbers it names"),
+    "simulated": ("gửi thử, không tới máy nào", "asked for with a test key: no phone is reached"),
+    "class_unknown": ("chưa có quy định cho loại tin này", "no rule holds for this class of messages"),
+    "label_missing": ("tin quảng cáo phải bắt đầu bằng nhãn", "an advertisement has to begin with its label"),
+    "brandname_required": ("loại tin này phải gửi bằng tên định danh", "this class needs a brandname"),
+    "template_not_registered": ("nội dung khác mẫu đã đăng ký với nhà mạng", "not a text the carrier has on file"),
+    "not_asked_for": ("tin xác nhận mà không ai vừa từ chối", "a confirmation to somebody who did not just refuse"),
     "text_missing": ("không có nội dung", "there is no text"),
     "sms_too_long": ("nội dung quá dài", "the text is too long"),
     "partly_sent": ("mới gửi được một phần", "only partly sent"),
@@ -199,6 +252,28 @@ REPAIRS: dict[str, tuple[Pair, Pair, Pair]] = {
             "Check login name and password in the connection's secret file, check the connection, then resume.",
         ),
     ),
+    "endpoint_failing": (
+        ("Địa chỉ nhận ở kết nối {object} đang lỗi.", "An endpoint of {object} is failing."),
+        (
+            "{detail} không nhận được sự kiện. Chưa lượt nào mất; sau 5 ngày lỗi liên tục địa chỉ sẽ bị tắt.",
+            "{detail} takes no events. Nothing is lost; after five days of failure it is switched off.",
+        ),
+        (
+            "Báo cho đơn vị đối tác kiểm tra máy chủ nhận. Việc này tự khép lại khi gửi được.",
+            "Ask the partner to look at the receiving server. This closes by itself once it takes events.",
+        ),
+    ),
+    "carrier_stalled": (
+        ("Nhà mạng ở kết nối {object} không trả lời.", "The carrier of connection {object} does not answer."),
+        (
+            "Có tin chờ gửi nhưng không tin nào được trả lời. Chưa tin nào mất, không tin nào gửi hai lần.",
+            "Messages wait and none is answered. None is lost and none is sent twice.",
+        ),
+        (
+            "Thử kết nối, rồi gọi nhà mạng. Việc này tự khép lại khi nhà mạng trả lời.",
+            "Check the connection, then call the carrier. This closes by itself with the carrier's next answer.",
+        ),
+    ),
     "login_refused": (
         ("Không đăng nhập được ở kết nối {object}.", "Connection {object} cannot log in."),
         (
@@ -210,6 +285,17 @@ REPAIRS: dict[str, tuple[Pair, Pair, Pair]] = {
             "Việc này tự khép lại khi đăng nhập được.",
             "Check login name and password in the connection's secret file, then check the connection. "
             "This closes by itself once the login works.",
+        ),
+    ),
+    "key_expiring": (
+        ("Khóa API {object} sắp hết hạn.", "API key {object} is about to expire."),
+        (
+            "Khóa đang được dùng cho: {detail}. Hết hạn thì ứng dụng đó bị từ chối; chưa có gì bị chặn.",
+            "It is in use for: {detail}. Once it has expired that application is refused; nothing is refused yet.",
+        ),
+        (
+            "Tạo khóa mới, đưa cho bên dùng, rồi thu hồi khóa cũ. Ngày hết hạn: unionhub keys list.",
+            "Make a new key, hand it over, then revoke this one. Its end: unionhub keys list.",
         ),
     ),
     "not_understood": (

@@ -19,13 +19,14 @@ from pydantic import Field
 from yarl import URL
 
 from hub import views
-from hub.app import INTERNAL, HubApp
+from hub.app import HubApp
 from hub.errors import InputError
 from hub.model import Json, State, to_us
 from hub.web.live import Live
 from hub.web.needs import needs
 from hub.web.parameters import Name, Parameters, read
 from hub.web.texts import LANGUAGES, ZONE, Language, visible
+from hub.wiring import INTERNAL
 
 LANGUAGE_COOKIE = "unionhub_lang"
 POLICY = (

@@ -69,6 +69,8 @@ def _of_repair(language: Language, repair: Json, connections: Sequence[Json]) ->
             commands = (f"unionhub connections check {object}", f"unionhub connections resume {object}")
         case "login_refused":
             commands = (f"unionhub connections check {object}",)
+        case "key_expiring":
+            commands = ("unionhub keys list", f"unionhub keys revoke {object}")
         case "not_understood":
             link = ("repairs.see_event", f"/deliveries?event={_dashed(detail)}")
             commands = (f"unionhub events reread {object}",)

@@ -32,7 +32,7 @@ def read(model: type[P], request: web.Request, *, empty_is_absent: bool = False)
     given: dict[str, str] = {}
     for name, value in request.query.items():
         if name in given:
-            raise _wrong(name, "given twice")
+            raise wrong(name, "given twice")
         if value or not empty_is_absent:
             given[name] = value
     try:
@@ -41,12 +41,19 @@ def read(model: type[P], request: web.Request, *, empty_is_absent: bool = False)
         first = error.errors(include_input=False, include_context=False)[0]
         name = str(first["loc"][0]) if first["loc"] else ""
         if first["type"] == "extra_forbidden":
-            raise _wrong(name, "unknown; known are " + (", ".join(model.model_fields) or "none")) from None
+            raise wrong(name, "unknown; known are " + (", ".join(model.model_fields) or "none")) from None
         # pydantic quotes a character of the input here
         what = "not an id" if first["type"].startswith("uuid") else first["msg"]
-        raise _wrong(name, what) from None
+        raise wrong(name, what) from None
 
 
-def _wrong(name: str, what: str) -> InputError:
-    shown = f"'{name}'" if _SHOWABLE.fullmatch(name) else "a parameter"
-    return InputError(f"{shown}: {what}", problem="input-invalid", status=400)
+def shown(name: str) -> bool:
+    """Whether a name that came in may be repeated."""
+    return _SHOWABLE.fullmatch(name) is not None
+
+
+def wrong(name: str, what: str) -> InputError:
+    """What is wrong with a parameter of the address."""
+    known = shown(name)
+    said = f"'{name}'" if known else "a parameter"
+    return InputError(f"{said}: {what}", problem="input-invalid", status=400, at=name if known else "")

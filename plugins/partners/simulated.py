@@ -10,7 +10,8 @@ from yarl import URL
 
 from hub.contract import SecretRef, Simulator
 from hub.errors import ConfigError
-from plugins.partners.settings import PartnerSettings, is_loopback
+from plugins.partners.guard import is_loopback
+from plugins.partners.settings import PartnerSettings
 
 
 def simulator_arguments(
@@ -21,7 +22,8 @@ def simulator_arguments(
     secrets: dict[str, str] = {}
     for settings in connections.values():
         url = URL(settings.url)
-        if url.scheme == "http" and is_loopback(url.host or "") and url.parent.path == "/hook":
+        plays = url.scheme == "http" and is_loopback(url.host or "") and url.parent.path == "/hook"
+        if plays and settings.secret is not None:
             ports.add(url.port or 80)
             secrets[url.name] = secret(settings.secret)
     if len(ports) > 1:

@@ -1,36 +1,25 @@
-"""SMS to phones over a carrier's SMPP 3.4 account, with delivery receipts."""
+"""SMS to phones over carriers' accounts, by SMPP 3.4, HTTP or SOAP, with delivery receipts where they give them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from hub.contract import Connection, ConnectionContext, ConnectorType, LogEvent, Schema
+from hub.contract import Command, ConnectorType, EventType, LogEvent, Schema
 from hub.hookspecs import hookimpl
 
-from .settings import SmsSettings
-from .simulated import SIMULATOR
-
-
-def _open(ctx: ConnectionContext, settings: Any) -> Connection:
-    from .connector import open_connection
-
-    return open_connection(ctx, settings)
+from .connector_types import connector_types
 
 
 @hookimpl
 def hub_connector_types() -> Sequence[ConnectorType]:
-    return [
-        ConnectorType(
-            name="telecom_sms",
-            settings=SmsSettings,
-            open=_open,
-            channel="phone",
-            title_vi="Tin nhắn SMS qua nhà mạng",
-            title_en="SMS through a carrier",
-            simulator=SIMULATOR,
-        )
-    ]
+    return connector_types()
+
+
+@hookimpl
+def hub_event_types() -> Sequence[EventType]:
+    from .events import ANNOUNCED, RECEIVED, REQUESTED
+
+    return (REQUESTED, ANNOUNCED, RECEIVED)
 
 
 @hookimpl
@@ -41,10 +30,28 @@ def hub_schemas() -> Sequence[Schema]:
 
 
 @hookimpl
+def hub_commands() -> Sequence[Command]:
+    from .commands import COMMANDS
+
+    return COMMANDS
+
+
+@hookimpl
 def hub_log_events() -> Sequence[LogEvent]:
     return [
         LogEvent("session.bound", "A bind to the carrier is up.", ("connection", "mode", "window")),
         LogEvent("session.lost", "A bind to the carrier has ended.", ("connection", "mode", "reason"), "warning"),
-        LogEvent("message.received", "A message from a phone came; it is counted.", ("connection", "count", "octets")),
+        LogEvent("message.received", "A message from a phone is kept.", ("connection", "parts", "meaning", "octets")),
+        LogEvent("query.refused", "The carrier would not say what became of a segment.", ("connection", "status")),
+        LogEvent(
+            "carrier.stalled",
+            "Messages wait, and the carrier answers none.",
+            ("connection", "bound", "waiting", "idle_s"),
+            "warning",
+        ),
+        LogEvent("carrier.moving", "The carrier answers again.", ("connection",)),
+        LogEvent(
+            "receipt.foreign", "A report names a message we never sent; it moved nothing.", ("connection",), "warning"
+        ),
         LogEvent("receipt.unreadable", "A receipt could not be read.", ("connection", "state"), "warning"),
     ]

@@ -15,6 +15,8 @@ class Verdict(StrEnum):
     """What to do with a short message that was answered."""
 
     TAKEN = "taken"
+    #: The carrier has it from a try before, whose answer was lost.
+    ALREADY = "already"
     #: The carrier is busy: the same part may go again in a moment.
     AGAIN_SOON = "again_soon"
     #: Not now: the whole message goes back to the queue, if no part of it was taken.

@@ -1,76 +1,39 @@
-"""The sink: what the hub owes a phone becomes short messages, and the carrier's answers become outcomes.
-
-With ``carrier`` (sessions and receipts) the only code that knows both the hub and SMPP.
-"""
+"""The sink of every carrier: what the hub owes a phone, asked for permission, then handed to the carrier."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from hub.contract import (
-    Accepted,
     Admission,
-    Admit,
-    Cancel,
     Connection,
     ConnectionContext,
     DestinationSpec,
-    Exchange,
-    Guard,
-    Hub,
     Outcome,
     Refused,
-    RetryLater,
     Scope,
     Shipment,
-    UnitOfWork,
-    Unknown,
 )
-from hub.errors import Conflict, HubError
-from hub.model import Event, to_us
+from hub.model import Event
 
-from . import tables
-from .carrier import Carrier, tls_context
-from .codes import THROTTLED, Meaning, Verdict, meaning_of
-from .pacing import Pacer
-from .settings import SmsSettings
-from .smpp import pdu, receipt, split
-from .smpp.link import Link
-from .smpp.session import Answer, NoAnswer, NotSent, Reply
-from .text import measure, normalise, to_msisdn
-
-#: Waits between two tries of one part, and the longest of them.
-_RESEND_FIRST_S: Final = 0.2
-_RESEND_MOST_S: Final = 2.0
-#: As long as no part is taken, going back to the queue is free, and a crash while waiting here would make the
-#: message unknown for nothing: so little patience.
-_PATIENCE_WHILE_FREE_S: Final = 5.0
-#: A part is not begun with less time than this left to hear its answer (less where all times are shorter).
-_LEAST_ANSWER_S: Final = 5.0
-#: Reasons that say something about the whole stream, not about this message: no try is spent.
-_WHOLE_STREAM: Final = frozenset(
-    {"throttled", "carrier_queue_full", "not_bound", "window_full", "link_busy", "paced", "no_time"}
-)
-#: How long the stream rests before it is tried again.
-_REST_S: Final = 1.0
-_AFTER_S: Final = dict.fromkeys(_WHOLE_STREAM, _REST_S) | dict.fromkeys(("already_bound", "bind_failed"), _REST_S)
-_VALIDITY_MOST: Final = timedelta(days=7)
+from .carriers import Carrier
+from .carriers.binds import tls_context
+from .carriers.smpp import SmppCarrier
+from .numbers import Number
+from .policy import Gate
+from .settings import SendingSettings, SmsSettings
+from .text import measure, normalise
 
 
 def open_connection(ctx: ConnectionContext, settings: SmsSettings) -> Connection:
-    """Raises ``ConfigError`` for a missing secret or unreadable roots."""
+    """An SMPP account. Raises ``ConfigError`` for a missing secret or unreadable roots."""
     ctx.secret(settings.password)
     if settings.tls:
         tls_context(settings)
-    carrier = Carrier(ctx, settings)
+    carrier = SmppCarrier(ctx, settings)
     return Connection(
-        sink=SmsSink(ctx.hub, settings, carrier.sending),
+        sink=SmsSink(ctx, settings, carrier),
         run=carrier.run,
         sessions=settings.sessions,
         check=carrier.check,
@@ -78,47 +41,17 @@ def open_connection(ctx: ConnectionContext, settings: SmsSettings) -> Connection
     )
 
 
-@dataclass(slots=True)
-class _Try:
-    """One try of one message while it runs; instants on the loop's clock."""
-
-    shipment: Shipment
-    parts: int
-    started: float
-    end: float
-    least_answer_s: float
-    refs: list[str] = field(default_factory=list)
-    taken_count: int = 0
-    status: int | None = None
-
-    def last_start(self) -> float:
-        """No part may begin after this."""
-        end = self.end - self.least_answer_s
-        return end if self.taken_count else min(end, self.started + _PATIENCE_WHILE_FREE_S)
-
-    def exchange(self, now: float) -> Exchange:
-        return Exchange(status=self.status, total_ms=round((now - self.started) * 1000, 3))
-
-    def unknown(self, reason: str, now: float) -> Unknown:
-        return Unknown(reason=reason, refs=tuple(self.refs), of_parts=self.parts, exchange=self.exchange(now))
-
-
 class SmsSink:
-    """Sends one SMS per phone and campaign, its parts in order, and never again what may have arrived."""
+    """Sends one SMS per phone and campaign, and never again what may have arrived."""
 
-    resend_is_safe = False
-
-    def __init__(self, hub: Hub, settings: SmsSettings, link: Link) -> None:
-        self._hub = hub
+    def __init__(self, ctx: ConnectionContext, settings: SendingSettings, carrier: Carrier) -> None:
+        self._gate = Gate(ctx.hub, ctx.name, settings)
         self._settings = settings
-        self._link = link
-        self._pacer = Pacer(settings.rate_per_s)
-        self._policy = receipt.ID_POLICIES[settings.receipt_ids]
-        self._recording: set[asyncio.Task[None]] = set()
+        self._carrier = carrier
+        self.resend_is_safe = carrier.resend_is_safe
 
     def destinations(self) -> Sequence[DestinationSpec]:
-        # One part of each message is under way at a time, so the window is also the number of messages at once.
-        return [DestinationSpec(concurrency=self._settings.window, rate_per_s=self._settings.rate_per_s)]
+        return self._carrier.destinations()
 
     def render(self, event: Event) -> bytes:
         """The text as it is sent, in UTF-8; empty when the event has none, which ``admit`` then cancels."""
@@ -128,196 +61,13 @@ class SmsSink:
         return normalise(value)[0].encode() if isinstance(value, str) else b""
 
     async def admit(self, shipment: Shipment) -> Admission:
-        if shipment.address is None:
-            return Cancel("no_address")
-        msisdn = to_msisdn(shipment.address)
-        if msisdn is None:
-            return Cancel("address_invalid")
-        text = shipment.body.decode()
-        if not text.strip():
-            return Cancel("text_missing")
-        if measure(text, self._settings.reference_bits).segments > self._settings.max_segments:
-            return Cancel("sms_too_long")
-        claim = tables.CLAIM_PHONE(
-            campaign=(shipment.batch_id or shipment.event.id).bytes,
-            phone_hash=self._hub.keyed_hash("phone", msisdn),
-            delivery_id=shipment.id,
-            admitted_at=to_us(self._hub.now()),
-        )
-        return Admit([Guard(claim, rows=1, otherwise="same_recipient")])
+        return await self._gate.admit(shipment)
 
     async def send(self, shipment: Shipment) -> Outcome:
-        settings, now = self._settings, asyncio.get_running_loop().time()
-        msisdn = to_msisdn(shipment.address or "")
-        if msisdn is None:
+        number = self._gate.number(shipment)
+        if not isinstance(number, Number):
             return Refused(reason="address_invalid", scope=Scope.RECIPIENT)
-        if await self._link.bound(0) is None:
-            return self._not_bound()
         text = shipment.body.decode()
-        if measure(text, settings.reference_bits).segments > settings.max_segments:
+        if measure(text, self._settings.joining_bits).segments > self._settings.max_segments:
             return Refused(reason="sms_too_long")
-        plan = split.plan(text, settings.reference_bits)
-        try:
-            reference = await self._next_reference(msisdn) if len(plan.pieces) > 1 else 0
-        except HubError as error:
-            # Nothing has left yet: the ledger may simply try again.
-            return RetryLater(reason=error.code)
-        least_s = min(settings.response_timeout_s, _LEAST_ANSWER_S, shipment.deadline_s / 2)
-        # A little earlier than the caller would cut us off, so that it is we who say what happened.
-        run = _Try(shipment, len(plan.pieces), now, now + 0.95 * shipment.deadline_s, least_s)
-        return await self._send_parts(run, self._messages(shipment, msisdn, plan, reference))
-
-    def _not_bound(self) -> Outcome:
-        if self._link.login_refused:
-            return Refused(reason="login_refused", scope=Scope.CONNECTION)
-        return _later("not_bound")
-
-    def _messages(self, shipment: Shipment, msisdn: str, plan: split.Plan, reference: int) -> list[pdu.Message]:
-        several = len(plan.pieces) > 1
-        return [
-            pdu.Message(
-                source=self._settings.sender,
-                source_ton=self._settings.ton,
-                source_npi=self._settings.npi,
-                destination=msisdn,
-                destination_ton=1,
-                destination_npi=1,
-                esm_class=pdu.ESM_UDHI if several else 0,
-                validity=_validity(shipment.expires_at, self._hub.now()),
-                # A receipt for every part: the message is as well off as its worst part.
-                registered_delivery=1,
-                data_coding=plan.data_coding,
-                short_message=user_data,
-            )
-            for user_data in plan.user_data(reference)
-        ]
-
-    async def _next_reference(self, msisdn: str) -> int:
-        """The next joining reference to this phone, counted in the ledger so that a restart does not repeat one."""
-        names = {"sender": self._settings.sender, "phone_hash": self._hub.keyed_hash("phone", msisdn)}
-        for _ in range(20):
-            rows = await self._hub.fetch(tables.LAST_REFERENCE(**names))
-            seen = int(rows[0][0]) if rows else None
-            reference = ((seen or 0) + 1) & 0xFFFF
-            try:
-                await self._hub.commit(
-                    UnitOfWork(guards=[Guard(tables.COUNT_ON(**names, reference=reference, seen=seen))])
-                )
-            except Conflict:
-                continue
-            return reference
-        raise Conflict
-
-    async def _send_parts(self, run: _Try, messages: Sequence[pdu.Message]) -> Outcome:
-        for message in messages:
-            ended = await self._send_part(run, message)
-            if ended is not None:
-                return ended
-        return Accepted(
-            refs=tuple(run.refs),
-            receipt_within=timedelta(seconds=self._settings.receipt_within_s),
-            exchange=run.exchange(asyncio.get_running_loop().time()),
-        )
-
-    async def _send_part(self, run: _Try, message: pdu.Message) -> Outcome | None:
-        """None when the carrier has taken the part; else what became of the whole message."""
-        loop = asyncio.get_running_loop()
-        pause_s, reason = _RESEND_FIRST_S, ""
-        while True:
-            reply = await self._put(run, message)
-            if isinstance(reply, NoAnswer):
-                return run.unknown("no_answer", loop.time())
-            if isinstance(reply, Answer):
-                run.status = reply.status
-                meaning = meaning_of(reply.status)
-                if meaning.verdict is Verdict.TAKEN:
-                    await self._record(run, reply.message_id)
-                    return None
-                if meaning.verdict is not Verdict.AGAIN_SOON:
-                    return _refusal(run, meaning, loop.time())
-                if reply.status == THROTTLED:
-                    self._pacer.rest(loop.time())
-                reason = meaning.reason
-            else:
-                # What the carrier said before matters more than why it was not asked again.
-                reason = reason or reply.reason
-                if not run.taken_count:
-                    return _given_up(run, reason, loop.time())
-            if loop.time() + pause_s > run.last_start():
-                return _given_up(run, reason, loop.time())
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _RESEND_MOST_S)
-
-    async def _put(self, run: _Try, message: pdu.Message) -> Reply:
-        """One part on the wire at the contract's pace, over whichever session is bound by then."""
-        loop = asyncio.get_running_loop()
-        wait_s = self._pacer.reserve(loop.time(), run.last_start())
-        if wait_s is None:
-            return NotSent("paced")
-        await asyncio.sleep(wait_s)
-        session = await self._link.bound(run.last_start() - loop.time() if run.taken_count else 0)
-        if session is None:
-            return NotSent("not_bound")
-        return await session.submit(
-            message,
-            start_within_s=max(run.last_start() - loop.time(), 0.001),
-            answer_within_s=min(self._settings.response_timeout_s, run.end - loop.time()),
-            on_late=partial(self._answered_late, run),
-        )
-
-    async def _record(self, run: _Try, message_id: str) -> None:
-        run.taken_count += 1
-        ref = self._policy.answered(message_id)
-        if not ref:
-            # Taken without an id: no receipt can ever name it, so the receipt time decides.
-            return
-        run.refs.append(ref)
-        with suppress(HubError):
-            # The outcome carries the reference too: a busy ledger here must not stop the parts to come.
-            await run.shipment.record_refs([ref], of_parts=run.parts)
-
-    def _answered_late(self, run: _Try, answer: Answer) -> None:
-        """The message is unknown by now; with its reference a receipt can still tell what became of it."""
-        if meaning_of(answer.status).verdict is Verdict.TAKEN and answer.message_id:
-            task = asyncio.create_task(self._record_late(run, self._policy.answered(answer.message_id)))
-            self._recording.add(task)
-            task.add_done_callback(self._recording.discard)
-
-    async def _record_late(self, run: _Try, ref: str) -> None:
-        with suppress(HubError):
-            await run.shipment.record_refs([ref], of_parts=run.parts)
-
-
-def _validity(expires_at: datetime | None, now: datetime) -> str:
-    """Relative time, so that the carrier's zone does not matter. Source: SMPP 3.4 section 7.1.1.2."""
-    if expires_at is None:
-        return ""
-    seconds = max(1, int(min(expires_at - now, _VALIDITY_MOST).total_seconds()))
-    minutes, second = divmod(seconds, 60)
-    hours, minute = divmod(minutes, 60)
-    day, hour = divmod(hours, 24)
-    return f"0000{day:02}{hour:02}{minute:02}{second:02}000R"
-
-
-def _later(reason: str, exchange: Exchange | None = None) -> RetryLater:
-    after = _AFTER_S.get(reason)
-    return RetryLater(
-        reason=reason,
-        after=None if after is None else timedelta(seconds=after),
-        scope=Scope.DESTINATION if reason in _WHOLE_STREAM else Scope.DELIVERY,
-        exchange=exchange,
-    )
-
-
-def _given_up(run: _Try, reason: str, now: float) -> Outcome:
-    if run.taken_count:
-        return run.unknown("partly_sent", now)
-    return _later(reason, run.exchange(now))
-
-
-def _refusal(run: _Try, meaning: Meaning, now: float) -> Outcome:
-    """A part was refused for good. When others were taken, nobody but a person can say what the phone shows."""
-    if run.taken_count or meaning.verdict is Verdict.LATER:
-        return _given_up(run, meaning.reason, now)
-    scopes = {Verdict.BAD_NUMBER: Scope.RECIPIENT, Verdict.STOP: Scope.CONNECTION}
-    return Refused(reason=meaning.reason, scope=scopes.get(meaning.verdict, Scope.DELIVERY), exchange=run.exchange(now))
+        return await self._carrier.send(shipment, number.msisdn, text)

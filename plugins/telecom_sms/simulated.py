@@ -1,4 +1,4 @@
-"""How the simulated carrier is started for the connections that are configured."""
+"""How the simulated carriers are started for the connections that are configured."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from yarl import URL
 
 from hub.contract import SecretRef, Simulator
 
@@ -21,3 +23,24 @@ def _arguments(connections: Mapping[str, Any], secret: Callable[[SecretRef], str
 
 
 SIMULATOR = Simulator("plugins.telecom_sms.simulator", _arguments)
+
+
+def http_simulator(name: str) -> Simulator:
+    """One process plays every connection of this carrier, at the ports of their addresses."""
+
+    def arguments(connections: Mapping[str, Any], secret: Callable[[SecretRef], str], folder: Path) -> Sequence[str]:
+        accounts = [
+            {
+                field: secret(value) if isinstance(value, SecretRef) else value
+                for field, value in settings
+                if isinstance(value, str | SecretRef)
+            }
+            for settings in connections.values()
+        ]
+        file_name = folder / f"sms-{name}-accounts.json"
+        with open(os.open(file_name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(accounts, file)
+        ports = sorted({URL(settings.base_url).port or 80 for settings in connections.values()})
+        return [*(f"--port={port}" for port in ports), "--accounts", str(file_name)]
+
+    return Simulator(f"plugins.telecom_sms.simulator.{name}", arguments)

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from typing import Final, NamedTuple
 
+from .numbers import to_msisdn as to_msisdn
 from .smpp import split
 
 #: Typography that turns a cheap 160-character message into a 70-character one for nothing.
@@ -51,20 +52,26 @@ class Size(NamedTuple):
     segments: int
 
 
-def measure(text: str, reference_bits: int = 8) -> Size:
+def measure(text: str, reference_bits: int = 8, added_units: int = 0) -> Size:
+    """Args:
+    added_units: what the carrier writes behind the text by itself, and bills.
+    """
     data_coding = split.choose_coding(text)
+    counted = text + "x" * added_units
     return Size(
         "GSM-7" if data_coding == split.GSM7 else "UCS-2",
-        sum(split.units(character, data_coding) for character in text),
-        len(split.cut(text, data_coding, reference_bits)),
+        sum(split.units(character, data_coding) for character in counted),
+        len(split.cut(counted, data_coding, reference_bits)),
     )
 
 
-#: A Vietnamese mobile number in any of the ways people write it. Landlines take no SMS, foreign numbers cost a fortune.
-_MOBILE: Final = re.compile(r"(?:\+?84|0)([35789][0-9]{8})")
+def without_diacritics(text: str) -> str:
+    """What it looks like unaccented, for the sender to compare and choose; never used unasked."""
+    # NFKD leaves the letter with the stroke whole.
+    split_up = unicodedata.normalize("NFD", text.replace("đ", "d").replace("Đ", "D"))
+    return unicodedata.normalize("NFC", "".join(c for c in split_up if unicodedata.category(c) != "Mn"))
 
 
-def to_msisdn(address: str) -> str | None:
-    """84 and nine digits, the way carriers want it; None for anything but a Vietnamese mobile number."""
-    found = _MOBILE.fullmatch(re.sub(r"[ .\-]", "", address))
-    return f"84{found[1]}" if found else None
+def folded(text: str) -> str:
+    """Upper case without diacritics, words parted by single spaces: how keywords and templates are compared."""
+    return " ".join(re.findall(r"[A-Z0-9]+", without_diacritics(text).upper()))

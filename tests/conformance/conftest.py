@@ -65,9 +65,9 @@ _OTHERS = (
     " AND pid <> pg_backend_pid()"
 )
 _EMPTIED = (
-    "attempt", "batch", "batch_subject", "connection", "content", "dedupe", "delivery", "destination", "event",
-    "installation", "lease", "moves", "node", "projection", "provider_ref", "queue", "receipt", "repair", "run",
-    "subject_key", "tally",
+    "api_key", "attempt", "batch", "batch_subject", "connection", "content", "dedupe", "delivery", "destination",
+    "event", "idempotency", "installation", "lease", "moves", "node", "projection", "provider_ref", "queue",
+    "raw_request", "receipt", "repair", "run", "subject_key", "tally",
 )  # fmt: skip
 _AS_NEW = (
     "UPDATE ledger SET sequence = 0, hold = NULL",

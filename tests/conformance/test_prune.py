@@ -477,3 +477,29 @@ async def test_a_step_reads_by_index_alone(sqlite_desk: Desk, table: Any) -> Non
 @pytest.mark.parametrize("sql", [retention._OLD_EVENTS, retention._OLD_CONTENTS])
 async def test_a_page_of_what_is_old_is_read_by_index(sqlite_desk: Desk, sql: str) -> None:
     assert await scans(sqlite_desk.store, sql, (b"\x01", b"\x02", 10)) == []
+
+
+# -- what says itself until when it is kept ----------------------------------------------------------
+
+_ANSWER = query(
+    text(
+        "INSERT INTO idempotency (principal, key, fingerprint, boot, keep_until)"
+        " VALUES ('key:1', :id, :id, :id, :keep_until)"
+    )
+)
+_REQUEST = query(
+    text(
+        "INSERT INTO raw_request (id, connection, state, received_at, sealed_for, request, keep_until)"
+        " VALUES (:id, 'a', 'read', 0, 'raw:a', :id, :keep_until)"
+    )
+)
+
+
+async def test_answers_and_requests_go_when_they_said_they_would(desk: Desk) -> None:
+    rows = [made(id=b"%d" % n, keep_until=n * 100) for made in (_ANSWER, _REQUEST) for n in range(5)]
+    await desk.store.commit(Unit(statements=rows))
+    for table in ("idempotency", "raw_request"):
+        step = PruneStep(table=table, before=300, limit=2)
+        gone = [(await desk.store.prune(step)).rows for _ in range(3)]
+        assert gone == [{table: 2}, {table: 1}, {table: 0}]
+        assert [r[0] for r in await desk.store.read(f"SELECT keep_until FROM {table} ORDER BY 1")] == [300, 400]

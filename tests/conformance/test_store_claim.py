@@ -257,6 +257,17 @@ async def test_a_probe_that_arrives_makes_everything_due_at_once_in_its_order(de
     assert [j.id for j in await desk.claim()] == held
 
 
+async def test_what_was_tried_before_the_outage_goes_before_what_came_during_it(desk: Desk) -> None:
+    await fail(desk, 3)
+    desk.clock.advance(1)
+    await many(desk, "a", 3)
+    in_order = [id for (id,) in await desk.store.read("SELECT id FROM queue ORDER BY seq")]
+    desk.clock.advance(4)
+    probe = await desk.claim_one()
+    await desk.settle(probe, State.DELIVERED, health=-1)
+    assert [j.id for j in await desk.claim()] == [id for id in in_order if id != probe.id]
+
+
 async def test_a_probe_that_was_never_sent_lets_the_next_one_ask(desk: Desk) -> None:
     """A cancelled delivery says nothing of the partner; the others must not wait for its lease to run out."""
     await fail(desk, 3)

@@ -14,6 +14,7 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,26 @@ def test_a_killed_hub_leaves_a_ledger_that_opens_again_at_once(shipped: Installa
         assert unionhub("events", "list", "--config", shipped.config).code == 0
         assert hub.stop() == 0
     assert not (shipped.folder / "var" / "hub.sock").exists(), "a hub that stops takes its socket with it"
+
+
+def test_a_running_hub_reads_its_files_again_when_it_is_told_to(shipped: Installation, unionhub: Run) -> None:
+    subscriptions = shipped.config / "subscriptions.toml"
+    kept = subscriptions.read_text()
+
+    def said(event: str) -> list[dict[str, Any]]:
+        lines = (json.loads(line) for line in shipped.log.read_text().splitlines() if line.startswith("{"))
+        return [line for line in lines if line["event"] == event]
+
+    with shipped.hub() as hub:
+        subscriptions.write_text(kept + "\nnonsense = 1\n")
+        refused = unionhub("reload", "--config", shipped.config)
+        assert refused.code == 2 and "nonsense" in refused.err
+        hub.process.send_signal(signal.SIGHUP)
+        until(lambda: said("hub.not_reloaded"))
+        subscriptions.write_text(kept)
+        hub.process.send_signal(signal.SIGHUP)
+        until(lambda: said("hub.reloaded"))
+        assert hub.stop() == 0
 
 
 def test_a_path_too_long_for_a_socket_gets_one_elsewhere(

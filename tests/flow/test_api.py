@@ -80,10 +80,12 @@ async def test_every_answer_fits_its_description_and_every_described_parameter_i
         await hub.store.open_repair("poison", row["id"], "", to_us(hub.now()))
         values = {
             "state": "pending", "destination": "post", "reason": "http_503", "event_id": row["event_id"],
-            "before": "ffffffff-ffff-ffff-ffff-ffffffffffff", "limit": "1", "after": "0",
+            "before": "ffffffff-ffff-ffff-ffff-ffffffffffff", "limit": "1", "after": "0", "wait": "0",
         }  # fmt: skip
         for path, item in (await get(url + "/api/openapi.json"))["paths"].items():
-            operation = item["get"]
+            operation = item.get("get", {"operationId": ""})
+            if not operation["operationId"].startswith("get_"):
+                continue  # a command: its own test has something to find
             query = "&".join(f"{p['name']}={values[p['name']]}" for p in operation["parameters"] if p["in"] == "query")
             answer = await get(url + path.replace("{id}", row["id"]) + "?" + query)
             schema = operation["responses"]["200"]["content"]["application/json"]["schema"]

@@ -27,6 +27,7 @@ from hub.contract import (
     UnitOfWork,
     Unknown,
 )
+from hub.errors import InputError
 from hub.model import Event, Receipt, to_us
 from hub.sql import query
 from hub.testing import RecordingSink, StandingClock, eventually
@@ -237,6 +238,13 @@ async def test_a_receipt_of_an_unheard_of_kind_is_refused(hub: HubApp) -> None:
 
 ONCE = query(text("INSERT INTO once (campaign) VALUES (:campaign)"))
 CREATE = query(text("CREATE TABLE once (campaign TEXT PRIMARY KEY)"))
+
+
+@pytest.mark.parametrize("where", ["source", "subject", "scope", "purpose"])
+async def test_a_text_that_one_engine_cannot_hold_is_refused_on_both(hub: HubApp, where: str) -> None:
+    with pytest.raises(InputError, match="NUL"):
+        await emit(hub, **{where: "a\0b"})
+    assert await hub.store.read("SELECT count(*) FROM event") == [(0,)]
 
 
 @pytest.mark.parametrize("safe", [True, False])

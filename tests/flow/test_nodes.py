@@ -19,7 +19,7 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from hub.app import PACE, HubApp
+from hub.app import HubApp
 from hub.contract import Connection, Delivered, Outcome, Shipment, UnitOfWork
 from hub.errors import ConfigError
 from hub.model import Draft, Json, State
@@ -28,6 +28,7 @@ from hub.sql import query
 from hub.store.base import Job, Store
 from hub.store.postgres import SETTINGS, PostgresStore
 from hub.testing import RecordingSink, StandingClock, configuration, connector, eventually, registry_of
+from hub.wiring import PACE
 from tests.flow.conftest import THING, Blocked, check_books, emit, reach, states
 from tests.flow.fleet import Archive, Fleet
 from tests.flow.front_door import captured_log
@@ -484,6 +485,17 @@ async def test_what_a_stopped_node_has_locked_holds_up_nobody(desks: list[Desk],
     assert await second.store.take_over(second.boot, second.now) == 1
     assert await second.state(job.id) == "pending(crashed)"
     await eventually(stopped.is_closed)
+
+
+async def test_a_thousand_ticks_on_three_nodes_are_a_thousand_runs(desks: list[Desk]) -> None:
+    """Even if all three take themselves for the leader at every tick."""
+    for slot in range(1, 1001):
+        made = await asyncio.gather(*(desk.store.due_run("pull", "a", slot, desk.now) for desk in desks))
+        assert made.count(True) == 1
+        taken = [run for run in await asyncio.gather(*(d.store.claim_run(d.boot, d.now) for d in desks)) if run]
+        assert [run.slot for run in taken] == [slot], "and one node runs it"
+        assert await desks[slot % 3].store.finish_run(taken[0], "done", "", desks[0].now)
+    assert await desks[0].store.read("SELECT count(*), count(DISTINCT slot) FROM run") == [(1000, 1000)]
 
 
 async def test_a_run_that_was_taken_over_is_no_longer_its_first_nodes(desks: list[Desk]) -> None:

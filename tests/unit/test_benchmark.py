@@ -14,6 +14,7 @@ from zlib import crc32
 import orjson
 import pytest
 
+from benchmarks.__main__ import SUITE, _median, chosen, one
 from benchmarks.baseline import client, sockets
 from benchmarks.deliver import bulk_rate, running_sink, tally
 from benchmarks.workload import member_data, raw_requests, signed_requests
@@ -93,3 +94,28 @@ async def test_a_short_run_prints_one_object_and_loses_nothing() -> None:
     assert answer["lost"] == 0
     assert answer["cpu_s_per_1000"] > 0
     assert answer["rss_peak_mb"] > 10
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["accept", "--requests", "300"],
+        ["fanout", "--recipients", "1000"],
+        ["backlog", "--most", "2000", "--seconds", "0.1"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_short_run_ends_with_a_ratio_to_its_yardstick(arguments: list[str]) -> None:
+    said = one(arguments)
+    assert "failed" not in said and said["ratio"] > 0 and said["baseline_per_s"] > 0
+
+
+def test_the_suite_names_only_what_can_be_run() -> None:
+    assert all((ROOT / "benchmarks" / f"{arguments[0]}.py").exists() for arguments, _ in SUITE.values())
+    assert chosen(["deliver", "idle"]) == ["deliver.sqlite", "deliver.postgres", "idle"] and chosen(["nonsense"]) == []
+
+
+def test_the_middle_run_counts_and_a_failed_one_is_told() -> None:
+    runs = [{"ratio": 0.5}, {"failed": 1}, {"ratio": 0.1}, {"ratio": 0.3}]
+    assert _median(runs) == {"ratio": 0.3, "ratios": [0.1, 0.3, 0.5], "failed_runs": 1}
+    assert _median([{"failed": 2}]) == {"failed": 2}

@@ -23,7 +23,7 @@ ONE, OF_SEVERAL = (DEPLOY / "systemd" / name for name in ("unionhub.service", "u
 #: Keys of systemd 252 (Debian 12): a misspelt one is ignored by systemd with a line in the journal that nobody reads.
 KNOWN_KEYS = """
     Description After Wants StartLimitIntervalSec WantedBy
-    Type User Group WorkingDirectory Environment EnvironmentFile ExecStart Restart RestartSec
+    Type User Group WorkingDirectory Environment EnvironmentFile ExecStart ExecReload Restart RestartSec
     TimeoutStartSec TimeoutStopSec WatchdogSec NotifyAccess KillMode MemoryMax LimitNOFILE LimitCORE StateDirectory
     StateDirectoryMode UMask NoNewPrivileges CapabilityBoundingSet ProtectSystem ProtectHome PrivateTmp PrivateDevices
     ProtectClock ProtectControlGroups ProtectHostname ProtectKernelLogs ProtectKernelModules ProtectKernelTunables

@@ -217,8 +217,11 @@ async def test_the_host_is_named_with_its_port_and_the_hub_names_itself(partner:
     assert head.count(b"\r\nContent-Length: 4\r\n") == 1
 
 
+@pytest.mark.parametrize(
+    "more", [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"], ids=["whole", "half"]
+)
 async def test_a_second_answer_to_one_request_is_not_taken_for_the_next_ones(
-    partner: Partner, session: Session
+    partner: Partner, session: Session, more: bytes
 ) -> None:
     answered_twice = asyncio.Event()
 
@@ -227,16 +230,41 @@ async def test_a_second_answer_to_one_request_is_not_taken_for_the_next_ones(
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
         await answered_twice.wait()
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.write(more)
         await reader.read()
 
     partner.script = twice
     assert (await post(session, partner.url)).status == 200
-    (kept,) = next(iter(session.connector._conns.values()))  # aiohttp's pool: what came meanwhile is seen there only
+    (kept,) = session.idle()  # what came meanwhile is seen there only
     answered_twice.set()
-    await eventually(lambda: len(kept[0]))
+    await eventually(lambda: kept.protocol.should_close)
     partner.script = partner.answer(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
     assert (await post(session, partner.url)).status == 500
+
+
+async def test_a_connection_that_nobody_uses_is_closed(
+    partner: Partner, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.http.KEEPALIVE_S", 0.05)
+    assert (await post(session, partner.url)).status == 200
+    (kept,) = session.idle()
+    await eventually(lambda: kept.transport.is_closing() and not session.idle())
+    assert (await post(session, partner.url)).status == 200
+    assert partner.connections == 2
+
+
+async def test_each_request_has_its_own_deadline(partner: Partner, session: Session) -> None:
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    partner.script = never
+    long = asyncio.create_task(post(session, partner.url))
+    await eventually(lambda: partner.connections)
+    short = await exchange(session, "POST", partner.url, headers={}, data=b"", deadline_s=0.05)
+    assert short.failure == "timeout" and not long.done()
+    long.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await long
 
 
 async def test_an_interim_answer_is_passed_over(partner: Partner, session: Session) -> None:
@@ -447,7 +475,7 @@ def seen(reply: Reply) -> Exchange:
 
 
 def reply_of(status: int, **headers: str) -> Reply:
-    reply = Reply(0.0)
+    reply = Reply(0.0, 1.0)
     reply.sent = True
     reply.status = status
     reply.headers = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -160,7 +160,7 @@ def _take(
     if not rows:
         return request.now, next_send_at, 0
     first = _first_instant(request.now, next_send_at, spacing)
-    tx.many(_LEASE, [(row[-1],) for row in rows], "i", ")", lead=(request.owner, request.lease_until))
+    tx.many(_LEASE, [(row[-1],) for row in rows], "i", ")", lead=(request.owner, request.lease_until), pad=True)
     for i, row in enumerate(rows):
         job = Job(*row[:-1])
         job.breaker_open = probing

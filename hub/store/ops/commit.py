@@ -35,8 +35,7 @@ def commit_unit(tx: Tx, unit: Unit, breaker: BreakerPolicy) -> CommitReport:
     if tx.concurrent and (len(unit.receipts) > 1 or unit.settlement is not None):
         _lock(tx, unit)
     run_guards(tx, unit.guards)
-    for statement in unit.statements:
-        tx.run(statement)
+    tx.run_all(unit.statements)
     report = _drafts(tx, unit.drafts) if unit.drafts else CommitReport(())
     if unit.deliveries:
         enqueue(tx, unit.deliveries)
@@ -109,6 +108,7 @@ def _drafts(tx: Tx, drafts: Sequence[DraftRows]) -> CommitReport:
     for draft in fresh:
         if draft.batch is not None:
             _batch(tx, draft.batch)
+    _count_in_batches(tx, fresh)
     return CommitReport(events)
 
 
@@ -121,6 +121,31 @@ def _batch(tx: Tx, batch: BatchRow) -> None:
         "INSERT INTO run (id, kind, object, slot, state, due_at) VALUES (?, 'fan_out', ?, 0, 'due', ?)",
         (batch.run_id, batch.id.hex(), batch.created_at),
     )
+
+
+def _count_in_batches(tx: Tx, drafts: Sequence[DraftRows]) -> None:
+    """Batches without an audience: whoever sends adds to them event by event, until somebody stops them.
+
+    Raises: Conflict (``batch_stopped``).
+    """
+    by_batch: dict[bytes, list[DraftRows]] = {}
+    for draft in drafts:
+        batch_id = draft.event[7]
+        if batch_id is not None and draft.batch is None:
+            by_batch.setdefault(batch_id, []).append(draft)
+    for batch_id, mine in sorted(by_batch.items()):
+        ids = [d.event[0] for d in mine]
+        added = tx.execute(
+            "INSERT INTO batch (id, event_id, state, audience, total, made, created_at)"
+            " VALUES (?, ?, 'done', ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET total = batch.total + excluded.total,"
+            " made = batch.made + excluded.made, audience = excluded.audience WHERE batch.state = 'done'",
+            (
+                batch_id, min(ids), b'{"last_event":"%s"}' % max(ids).hex().encode(), len(ids),
+                sum(len(d.deliveries) for d in mine), mine[0].event[5],
+            ),
+        ).rowcount  # fmt: skip
+        if not added:
+            raise Conflict("the batch was stopped: nothing was added", otherwise="batch_stopped")
 
 
 def enqueue(tx: Tx, rows: Sequence[QueueRow]) -> None:

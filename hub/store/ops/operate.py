@@ -100,6 +100,27 @@ def sweep(tx: Tx, now: int, unresolved_after_s: float) -> int:
     return len(expired) + len(timed)
 
 
+def stop_batch(tx: Tx, batch_id: bytes) -> bool:
+    """From here on nothing is made for it or begun; False when there is no such batch."""
+    return bool(tx.execute("UPDATE batch SET state = 'stopped' WHERE id = ?", (batch_id,)).rowcount)
+
+
+def cancel_stopped(tx: Tx, batch_id: bytes, first: bytes, last: bytes, now: int) -> bytes | None:
+    """Cancels up to ``SWEEP`` deliveries of a stopped batch that wait, with ids from ``first`` to ``last``.
+
+    Answers where to go on, None at the end. What is under way is left to whoever has it.
+    """
+    rows = tx.execute(
+        "SELECT id FROM queue WHERE id >= ? AND id <= ? AND batch_id = ? AND state IN ('waiting', 'pending')"
+        " ORDER BY id LIMIT ?",
+        (first, last, batch_id, SWEEP),
+    ).fetchall()
+    lock_order_of(tx, (row[0] for row in rows))
+    for (delivery_id,) in rows:
+        finish_open(tx, delivery_id, (State.WAITING, State.PENDING), State.CANCELLED, "batch_stopped", now)
+    return rows[-1][0] if len(rows) == SWEEP else None
+
+
 def configure(tx: Tx, connections: Sequence[ConnectionRow], destinations: Sequence[DestinationRow], now: int) -> None:
     """Files own their rows: a name without a file is paused with a repair, nothing is deleted."""
     tx.lock(("configure", ""))

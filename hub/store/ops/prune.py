@@ -22,6 +22,8 @@ EVENTS = 100
 #: Of a connection's runs the last scheduled and the last asked for (negative slots) stay, whatever their age.
 _ENDED_AT: dict[str, tuple[str, str, str]] = {
     "dedupe": ("source, key", "keep_until < ?", "keep_until"),
+    "idempotency": ("principal, key", "keep_until < ?", "keep_until"),
+    "raw_request": ("id", "keep_until < ?", "keep_until"),
     "receipt": ("id", "delivery_id IS NULL AND received_at < ?", "received_at"),  # parked, and nobody matched it
     "repair": ("id", "cleared_at < ?", "cleared_at"),
     "run": (

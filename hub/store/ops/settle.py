@@ -54,6 +54,7 @@ _PROMOTE = (
     " AND NOT EXISTS (SELECT 1 FROM queue h WHERE h.destination = ?2 AND h.order_key = ?3 AND h.order_key IS NOT NULL"
     " AND h.seq < queue.seq AND h.state <> 'accepted')"
 )
+_SUPERSEDE = "UPDATE provider_ref SET state = 'superseded' WHERE state IN ('awaited', 'failed') AND delivery_id IN ("
 _FINAL = (State.DELIVERED, State.DEAD, State.CANCELLED)
 
 
@@ -68,7 +69,6 @@ def settle_all(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: Bre
         if moved != len(plain):
             plain = [s for s in {(s.id, s.lease_no): s for s in plain}.values() if _is_moved(tx, s)]
         tx.many("DELETE FROM queue WHERE id IN (", [(s.id,) for s in plain], "b", ")", pad=True)
-        _attempts(tx, plain)
         for destination, count in Counter([s.destination for s in plain]).items():
             tx.count(destination, "open", -count)
             tx.count(destination, "delivered", count)
@@ -79,8 +79,11 @@ def settle_all(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: Bre
         ok = [True] * len(settlements)
     else:
         done = {id(s) for s in plain}
-        ok = [id(s) in done or (s.state is not State.DELIVERED and settle_one(tx, s, now)) for s in settlements]
-    _health(tx, [s for s, good in zip(settlements, ok, strict=True) if good], now, breaker)
+        ok = [id(s) in done or (s.state is not State.DELIVERED and _settle_one(tx, s, now)) for s in settlements]
+    settled = [s for s, good in zip(settlements, ok, strict=True) if good]
+    _attempts(tx, settled)
+    _come_again(tx, [s for s in settled if s.state is State.PENDING])
+    _health(tx, settled, now, breaker)
     return ok
 
 
@@ -102,7 +105,7 @@ def _is_moved(tx: Tx, s: Settlement) -> bool:
     return row is not None
 
 
-def settle_one(tx: Tx, s: Settlement, at: int) -> bool:
+def _settle_one(tx: Tx, s: Settlement, at: int) -> bool:
     spent = int(s.spends_try)
     if s.state in _FINAL and not _holds(s):
         moved = tx.execute(
@@ -118,10 +121,7 @@ def settle_one(tx: Tx, s: Settlement, at: int) -> bool:
         moved = tx.execute(_BACK, (s.state, s.reason, due, spent, tried, s.body_sha256, s.id, s.lease_no)).rowcount
         if not moved:
             return False
-    _attempts(tx, [s])
-    if s.state is State.PENDING:
-        tx.due(s.destination, s.due_us)
-    else:
+    if s.state is not State.PENDING:
         tx.count(s.destination, "open", -1)
         tx.count(s.destination, s.state, 1)
     if s.order_key is not None and s.state not in HOLDS_KEY and not _holds(s):
@@ -130,8 +130,6 @@ def settle_one(tx: Tx, s: Settlement, at: int) -> bool:
         keep_refs(tx, s.connection, s.id, s.refs, s.of_parts or len(s.refs), at)
     elif s.state in (State.ACCEPTED, State.UNKNOWN):
         weigh_receipts(tx, s.id, at)
-    if s.state is State.PENDING and s.attempt is not None:
-        supersede_refs(tx, s.id)
     if s.not_before_us:
         name = s.connection if s.not_before_for == "connection" else s.destination
         tx.at_end(s.not_before_for, name, partial(_wait, tx, s.not_before_for, name, s.not_before_us))
@@ -157,6 +155,16 @@ def _holds(s: Settlement) -> bool:
 def _attempts(tx: Tx, settlements: Iterable[Settlement]) -> None:
     rows = [(s.id, s.lease_no, s.destination, *s.attempt) for s in settlements if s.attempt is not None]
     tx.many(_ATTEMPT, rows, "bisiissiiiib", _UNLESS_PADDING, pad=True)
+
+
+def _come_again(tx: Tx, pending: Sequence[Settlement]) -> None:
+    """What a batch put back, together: in an outage that is all of it."""
+    tx.many(_SUPERSEDE, [(s.id,) for s in pending if s.attempt is not None], "b", ")", pad=True)
+    due: dict[str, int] = {}
+    for s in pending:
+        due[s.destination] = min(s.due_us, due.get(s.destination, NEVER))
+    for destination, at in due.items():
+        tx.due(destination, at)
 
 
 def promote(tx: Tx, destination: str, order_key: bytes, now: int) -> None:
@@ -283,10 +291,7 @@ def _move_part(tx: Tx, connection: str, ref: str, state: str, reason: str, now: 
 
 def supersede_refs(tx: Tx, delivery_id: bytes) -> None:
     """It is sent again under new references: the old ones can still prove an arrival, but nobody waits for them."""
-    tx.execute(
-        "UPDATE provider_ref SET state = 'superseded' WHERE delivery_id = ? AND state IN ('awaited', 'failed')",
-        (delivery_id,),
-    )
+    tx.many(_SUPERSEDE, [(delivery_id,)], "b", ")")
 
 
 def weigh_receipts(tx: Tx, delivery_id: bytes, now: int) -> None:

@@ -17,41 +17,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 from . import wire
+from .behaviour import Behaviour
 from .journal import Journal, Taken
 
 _RECEIPT_WINDOW = 50
 _RECEIPT_ANSWER_S = 10.0
-
-
-@dataclass
-class Behaviour:
-    """Shares are between 0 and 1, times in milliseconds."""
-
-    #: Messages are processed, their answers kept back until this is false again.
-    withhold: bool = False
-    #: Every submit is answered so much later.
-    slow_ms: int = 0
-    #: Connections are dropped and none is taken.
-    down: bool = False
-    #: Answered 0x58 by lot, and above so many submits in a second (0: no limit).
-    throttle_share: float = 0.0
-    rate_per_s: float = 0.0
-    #: Answered with ``error_status`` by lot.
-    error_share: float = 0.0
-    error_status: int = 0x08
-    #: Processed and never answered.
-    lose_share: float = 0.0
-    receipt_delay_ms: int = 300
-    #: Receipts that leave before the answer to their submit.
-    early_receipt_share: float = 0.0
-    #: Phones that can never be reached; which ones follows from the key.
-    undeliv_share: float = 0.0
-    #: plain, seconds, shuffled, text_error, parameters, or mixed (each in turn).
-    receipt_style: str = "plain"
-    #: same, hex_then_dec (answer in hexadecimal, receipt in decimal) or dec_then_hex.
-    id_style: str = "same"
-    #: A receipt that was answered with an error, or whose link died, is sent again after this.
-    receipt_retry_ms: int = 500
+#: Messages whose end can still be asked for.
+_STATES_MOST = 50_000
 
 
 @dataclass(eq=False)
@@ -62,9 +34,12 @@ class Receipt:
     state: str
     stamp: str
     style: str
+    #: As the answer wrote it, and as the optional parameter repeats it.
+    answered_id: str
 
     def body(self) -> bytes:
-        return wire.receipt_body(self.submit, self.message_id, self.state, self.stamp, self.style)
+        message_id = self.answered_id if self.style == "parameters" else self.message_id
+        return wire.receipt_body(self.submit, message_id, self.state, self.stamp, self.style)
 
 
 class Peer(asyncio.Protocol):
@@ -123,6 +98,8 @@ class Peer(asyncio.Protocol):
             self.smsc.receipt_settled(receipt, well)
 
     def _take(self, command: int, status: int, sequence: int, body: bytes) -> None:
+        if self.smsc.behaviour.silent:
+            return
         answer = command | 0x80000000
         if command in wire.BIND_NAMES:
             status = self.smsc.bind_status(self, body)
@@ -135,6 +112,10 @@ class Peer(asyncio.Protocol):
                 self.smsc.submit(self, sequence, wire.read_submit(body))
             else:
                 self.send(answer, wire.NOT_BOUND, sequence)
+        elif command == wire.QUERY and self.smsc.behaviour.queries:
+            state = self.smsc.final_state(wire.read_query(body).decode("ascii", "replace"))
+            found = wire.query_answer(wire.read_query(body), *state) if state else b""
+            self.send(answer, wire.OK if state else wire.QUERY_FAILED, sequence, found)
         elif command == wire.ENQUIRE:
             self.smsc.counts["enquire_links"] += 1
             self.send(answer, wire.OK, sequence)
@@ -156,6 +137,7 @@ class Smsc:
         self.behaviour = Behaviour()
         self.counts: Counter[str] = Counter()
         self.peers: set[Peer] = set()
+        self._states: dict[str, str] = {}
         self._journal = journal
         self._key = key
         self._accounts = {name.encode(): password.encode() for name, password in accounts.items()}
@@ -229,7 +211,8 @@ class Smsc:
         sent_unanswered = sum(len(peer.unanswered) for peer in self.peers)
         names = (
             "connections", "binds", "unbinds", "submitted", "taken", "refused", "lost", "receipts_sent",
-            "receipts_acked", "receipts_refused", "enquire_links", "unreadable",
+            "receipts_acked", "receipts_refused", "receipts_lost", "binds_refused", "queries", "enquire_links",
+            "unreadable",
         )  # fmt: skip
         return {
             **asdict(self.behaviour),
@@ -258,6 +241,10 @@ class Smsc:
             return wire.BAD_SYSTEM_ID
         if not hmac.compare_digest(password, self._accounts[system_id]):
             return wire.BAD_PASSWORD
+        sending = sum(1 for other in self.peers if other.system_id == system_id and other.mode.startswith("trans"))
+        if self.behaviour.bind_limit and sending >= self.behaviour.bind_limit:
+            self.counts["binds_refused"] += 1
+            return wire.BIND_FAILED
         peer.system_id = system_id
         self.counts["binds"] += 1
         return wire.OK
@@ -276,7 +263,7 @@ class Smsc:
         answered_id, receipt_id = self._new_ids()
         taken = self._journal.take(submit, answered_id, not (lost or behaviour.withhold))
         if submit.wants_receipt:
-            self.owe_receipt(peer.system_id, submit, receipt_id)
+            self.owe_receipt(peer.system_id, submit, receipt_id, answered_id)
         if lost:
             self.counts["lost"] += 1
         elif behaviour.withhold:
@@ -323,18 +310,41 @@ class Smsc:
 
     # -- receipts --------------------------------------------------------------------------------
 
-    def owe_receipt(self, system_id: bytes, submit: wire.Submit, message_id: str) -> None:
+    def final_state(self, message_id: str) -> tuple[int, int] | None:
+        """(message_state, error code) of a message by the id its submit was answered with."""
+        self.counts["queries"] += 1
+        state = self._states.get(message_id)
+        return None if state is None else (wire.STATE_NUMBERS[state], 0 if state == "DELIVRD" else 69)
+
+    def owe_receipt(self, system_id: bytes, submit: wire.Submit, message_id: str, answered_id: str = "") -> None:
         behaviour = self.behaviour
-        self.counts["receipts_owed"] += 1
         digest = hmac.new(self._key, b"reach:" + submit.phone, hashlib.sha256).digest()
         state = "UNDELIV" if int.from_bytes(digest[:4], "big") < behaviour.undeliv_share * 2**32 else "DELIVRD"
+        self._states[answered_id or message_id] = state
+        if len(self._states) > _STATES_MOST:
+            del self._states[next(iter(self._states))]
+        if behaviour.receipt_lose_share and self._dice.random() < behaviour.receipt_lose_share:
+            self.counts["receipts_lost"] += 1
+            return
+        self.counts["receipts_owed"] += 1
         style = behaviour.receipt_style
         if style == "mixed":
             style = wire.RECEIPT_STYLES[self.counts["receipts_owed"] % len(wire.RECEIPT_STYLES)]
-        receipt = Receipt(system_id, submit, message_id, state, datetime.now(UTC).strftime("%y%m%d%H%M%S"), style)
+        receipt = Receipt(
+            system_id,
+            submit,
+            message_id,
+            state,
+            datetime.now(UTC).strftime("%y%m%d%H%M%S"),
+            style,
+            answered_id or message_id,
+        )
         if self._dice.random() < behaviour.early_receipt_share:
             self._receipt_due(receipt)
         else:
+            self._receipt_later(receipt, behaviour.receipt_delay_ms)
+        if behaviour.receipt_repeat_share and self._dice.random() < behaviour.receipt_repeat_share:
+            self.counts["receipts_owed"] += 1
             self._receipt_later(receipt, behaviour.receipt_delay_ms)
 
     def _receipt_later(self, receipt: Receipt, delay_ms: int) -> None:
@@ -351,6 +361,8 @@ class Smsc:
                 peer = next((peer for peer in self.peers if peer.receives and peer.system_id == system_id), None)
                 if peer is None:
                     break
+                if self.behaviour.receipt_shuffle:
+                    due.rotate(self._dice.randrange(len(due)))
                 receipt = due.popleft()
                 self.counts["receipts_sent"] += 1
                 peer.deliver(receipt.body(), receipt)

@@ -6,12 +6,15 @@ Source: SMPP 3.4 issue 1.2; 3GPP TS 23.038 (alphabet), 23.040 section 9.2.3.24 (
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 BIND_NAMES: Final = {1: "receiver", 2: "transmitter", 9: "transceiver"}
 SUBMIT, DELIVER, UNBIND, ENQUIRE, QUERY, NACK = 0x04, 0x05, 0x06, 0x15, 0x03, 0x80000000
 OK, BAD_COMMAND, NOT_BOUND, BOUND_ALREADY, BAD_LENGTH = 0x00, 0x03, 0x04, 0x05, 0x02
+BIND_FAILED, QUERY_FAILED = 0x0D, 0x67
+#: sar_msg_ref_num, sar_total_segments, sar_segment_seqnum: for those who leave the joining header to the SMSC.
+SAR: Final = (0x020C, 0x020E, 0x020F)
 BAD_NUMBER, BAD_PASSWORD, BAD_SYSTEM_ID, THROTTLED = 0x0B, 0x0E, 0x0F, 0x58
 
 
@@ -57,6 +60,7 @@ class Submit:
     wants_receipt: bool
     coding: int
     data: bytes
+    parameters: dict[int, bytes] = field(default_factory=dict)
 
 
 def read_submit(body: bytes) -> Submit:
@@ -69,17 +73,41 @@ def read_submit(body: bytes) -> Submit:
         esm_class, rest = rest[0], rest[3:]
         _schedule, _validity, rest = rest.split(b"\0", 2)
         registered, coding, length = rest[0], rest[2], rest[4]
-        data = rest[5 : 5 + length]
+        data, rest = rest[5 : 5 + length], rest[5 + length :]
     except (ValueError, IndexError):
         raise Garbage from None
     if len(data) != length:
         raise Garbage
-    return Submit(source, source_kind, phone, phone_kind, bool(esm_class & 0x40), bool(registered & 1), coding, data)
+    has_header, wants_receipt = bool(esm_class & 0x40), bool(registered & 1)
+    found = read_parameters(rest)
+    return Submit(
+        source, source_kind, phone, phone_kind, has_header, wants_receipt, coding, data or found.get(0x0424, b""), found
+    )
+
+
+def read_parameters(rest: bytes) -> dict[int, bytes]:
+    found = {}
+    while len(rest) >= 4:
+        tag, length = struct.unpack(">2H", rest[:4])
+        found[tag], rest = rest[4 : 4 + length], rest[4 + length :]
+    return found
+
+
+def read_query(body: bytes) -> bytes:
+    """The message id a query_sm asks about."""
+    return strings(body, 1)[0]
+
+
+def query_answer(message_id: bytes, state: int, error: int) -> bytes:
+    return message_id + b"\0" + b"\0" + bytes((state, error))
 
 
 def read_part(submit: Submit) -> tuple[int, int, int, bytes]:
     """(reference, total, part, data without header); (0, 1, 1, data) for a message of its own."""
     data = submit.data
+    if 0x020C in submit.parameters:
+        reference, total, part = (int.from_bytes(submit.parameters.get(tag, b""), "big") for tag in SAR)
+        return reference, total, part, data
     if not submit.has_header or not data:
         return 0, 1, 1, data
     header, rest = data[1 : data[0] + 1], data[data[0] + 1 :]

@@ -29,10 +29,13 @@ ESME_RINVMSGLEN: Final = 0x00000001
 ESME_RINVCMDLEN: Final = 0x00000002
 ESME_RINVCMDID: Final = 0x00000003
 ESME_RX_T_APPN: Final = 0x00000064
+ESME_RQUERYFAIL: Final = 0x00000067
 
 # Section 5.3.2, optional parameters.
 TAG_RECEIPTED_MESSAGE_ID: Final = 0x001E
 TAG_SAR_MSG_REF_NUM: Final = 0x020C
+TAG_SAR_TOTAL_SEGMENTS: Final = 0x020E
+TAG_SAR_SEGMENT_SEQNUM: Final = 0x020F
 TAG_NETWORK_ERROR_CODE: Final = 0x0423
 TAG_MESSAGE_PAYLOAD: Final = 0x0424
 TAG_MESSAGE_STATE: Final = 0x0427
@@ -148,6 +151,26 @@ def bind_body(system_id: str, password: str, *, system_type: str = "", address_r
         + bytes((INTERFACE_VERSION, 0, 0))
         + c_string(address_range, 41)
     )
+
+
+def query_body(message_id: str, *, source: str, source_ton: int, source_npi: int) -> bytes:
+    """Body of query_sm; the source must be that of the submit. Source: section 4.8.1."""
+    return c_string(message_id, 65) + bytes((source_ton, source_npi)) + c_string(source, 21)
+
+
+class QueryAnswer(NamedTuple):
+    """Body of query_sm_resp; ``state`` is a message_state number. Source: section 4.8.2."""
+
+    message_id: str
+    final_date: str
+    state: int
+    error: int
+
+    @classmethod
+    def decode(cls, body: bytes) -> QueryAnswer:
+        """Raises ``PduError``."""
+        reader = Reader(body)
+        return cls(reader.c_string(), reader.c_string(), reader.octet(), reader.octet())
 
 
 def bare_string(body: bytes) -> str:

@@ -14,10 +14,10 @@ from typing import Final
 from . import pdu
 
 #: message_state, section 5.2.28, by number and by the first letters of the receipt text's ``stat``.
-_STATE_BY_NUMBER: Final = {
+STATE_BY_NUMBER: Final = {
     1: "ENROUTE", 2: "DELIVRD", 3: "EXPIRED", 4: "DELETED", 5: "UNDELIV", 6: "ACCEPTD", 7: "UNKNOWN", 8: "REJECTD",
 }  # fmt: skip
-_STATE_BY_PREFIX: Final = {state[:5]: state for state in _STATE_BY_NUMBER.values()}
+_STATE_BY_PREFIX: Final = {state[:5]: state for state in STATE_BY_NUMBER.values()}
 
 _FIELD: Final = re.compile(
     rb"(?i)(?<![a-z])(id|sub|dlvrd|submit[ _]?date|done[ _]?date|stat|err)\s*:\s*([^\s:]++)(?!\s*:)"
@@ -49,7 +49,7 @@ def parse(message: pdu.Message) -> DeliveryReport:
     """Everything that can be read; what cannot is left empty."""
     fields = _fields(_as_ascii(message))
     number = message.tlvs.get(pdu.TAG_MESSAGE_STATE, b"")
-    state = _STATE_BY_NUMBER.get(number[0]) if len(number) == 1 else None
+    state = STATE_BY_NUMBER.get(number[0]) if len(number) == 1 else None
     done = fields.get("donedate", "")
     return DeliveryReport(
         text_id=fields.get("id", ""),

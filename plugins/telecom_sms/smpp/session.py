@@ -67,6 +67,16 @@ class NotSent:
 Reply = Answer | NoAnswer | NotSent
 
 
+@dataclass(slots=True)
+class _Pending:
+    """A request that is not answered yet; ``end`` on the loop's clock."""
+
+    command: int
+    future: asyncio.Future[Answer | NoAnswer]
+    end: float
+    on_late: OnLate | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """Seconds, and the number of submits that may be unanswered at once."""
@@ -89,7 +99,11 @@ class Session(asyncio.Protocol):
         self._on_deliver = on_deliver
         self._window = asyncio.Semaphore(timing.window)
         self._framer = pdu.Framer()
-        self._pending: dict[int, tuple[int, asyncio.Future[Answer | NoAnswer]]] = {}
+        self._pending: dict[int, _Pending] = {}
+        #: One timer for whatever is pending: a timer each would cost a tenth of a message.
+        self._timer: asyncio.TimerHandle | None = None
+        #: PDUs of this turn of the loop, which leave in one write.
+        self._out: list[bytes] = []
         self._late: dict[int, OnLate] = {}
         self._delivering: set[asyncio.Task[None]] = set()
         self._writable = asyncio.Event()
@@ -136,11 +150,14 @@ class Session(asyncio.Protocol):
         Raises: ValueError when the message cannot be written as a PDU.
         """
         body = message.encode()
-        try:
-            async with asyncio.timeout(self._or_default(start_within_s)):
-                await self._window.acquire()
-        except TimeoutError:
-            return NotSent("window_full")
+        if self._window.locked():
+            try:
+                async with asyncio.timeout(self._or_default(start_within_s)):
+                    await self._window.acquire()
+            except TimeoutError:
+                return NotSent("window_full")
+        else:
+            await self._window.acquire()
         try:
             if not self._writable.is_set():
                 try:
@@ -152,6 +169,10 @@ class Session(asyncio.Protocol):
         finally:
             self._window.release()
 
+    async def query(self, body: bytes) -> Reply:
+        """One query_sm (``pdu.query_body``), outside the window: there is never more than a few of them."""
+        return await self._request(pdu.QUERY_SM, body, self._timing.response_timeout_s)
+
     def _or_default(self, seconds: float | None) -> float:
         return self._timing.response_timeout_s if seconds is None else seconds
 
@@ -159,7 +180,7 @@ class Session(asyncio.Protocol):
         """Lets answers and receipts under way finish for ``grace_s``, unbinds and closes."""
         self._ending = True
         under_way: set[asyncio.Future[Answer | NoAnswer] | asyncio.Task[None]] = set(self._delivering)
-        under_way.update(future for _, future in self._pending.values())
+        under_way.update(pending.future for pending in self._pending.values())
         if under_way:
             await asyncio.wait(under_way, timeout=grace_s)
         if self._watching is not None:
@@ -180,9 +201,11 @@ class Session(asyncio.Protocol):
         self.close_reason = self.close_reason or "connection_lost"
         if self._watching is not None:
             self._watching.cancel()
-        for _, future in self._pending.values():
-            if not future.done():
-                future.set_result(NoAnswer())
+        if self._timer is not None:
+            self._timer.cancel()
+        for pending in self._pending.values():
+            if not pending.future.done():
+                pending.future.set_result(NoAnswer())
         self._writable.set()
         self.closed.set()
 
@@ -224,23 +247,23 @@ class Session(asyncio.Protocol):
         self._ending = True
         self.close_reason = self.close_reason or "unbound_by_peer"
         self._write(pdu.encode(pdu.UNBIND | pdu.RESPONSE, sequence))
-        wait_s = 0.0 if all(future.done() for _, future in self._pending.values()) else _LAST_ANSWERS_S
+        wait_s = 0.0 if all(pending.future.done() for pending in self._pending.values()) else _LAST_ANSWERS_S
         asyncio.get_running_loop().call_later(wait_s, self._end, "unbound_by_peer")
 
     def _take_answer(self, received: pdu.Pdu) -> None:
-        expected, future = self._pending.get(received.sequence, (0, None))
-        if future is None:
+        pending = self._pending.get(received.sequence)
+        if pending is None:
             self.oddities["late_answer"] += 1
             late = self._late.pop(received.sequence, None)
             if late is not None and received.command == pdu.SUBMIT_SM | pdu.RESPONSE:
                 late(Answer(received.status, received.body))
-        elif received.command not in (expected | pdu.RESPONSE, pdu.GENERIC_NACK):
+        elif received.command not in (pending.command | pdu.RESPONSE, pdu.GENERIC_NACK):
             self.oddities["answer_to_another_command"] += 1
-        elif not future.done():
+        elif not pending.future.done():
             status = received.status
             if received.command == pdu.GENERIC_NACK and status == pdu.ESME_ROK:
                 status = pdu.ESME_RINVCMDID
-            future.set_result(Answer(status, received.body))
+            pending.future.set_result(Answer(status, received.body))
 
     def _take_deliver(self, received: pdu.Pdu) -> None:
         try:
@@ -278,21 +301,35 @@ class Session(asyncio.Protocol):
             return NotSent("not_bound")
         if timeout_s <= 0:
             return NotSent("no_time")
+        loop = asyncio.get_running_loop()
         sequence = self._next_sequence()
-        future: asyncio.Future[Answer | NoAnswer] = asyncio.get_running_loop().create_future()
-        self._pending[sequence] = (command, future)
+        pending = _Pending(command, loop.create_future(), loop.time() + timeout_s, on_late)
+        self._pending[sequence] = pending
+        self._write(pdu.encode(command, sequence, body))
+        if self._timer is None or self._timer.cancelled() or pending.end < self._timer.when():
+            self._look_at(pending.end)
         try:
-            self._write(pdu.encode(command, sequence, body))
-            async with asyncio.timeout(timeout_s):
-                return await future
-        except TimeoutError:
-            # The answer may have come in the very turn of the loop in which the time ran out.
-            if future.done() and not future.cancelled():
-                return future.result()
-            self._expect_late(sequence, on_late)
-            return NoAnswer()
+            return await pending.future
         finally:
-            del self._pending[sequence]
+            self._pending.pop(sequence, None)
+
+    def _look_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._give_up)
+
+    def _give_up(self) -> None:
+        """Ends what has waited long enough, and looks again when the next one has."""
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for sequence, pending in list(self._pending.items()):
+            if pending.end <= now and not pending.future.done():
+                del self._pending[sequence]
+                self._expect_late(sequence, pending.on_late)
+                pending.future.set_result(NoAnswer())
+        waiting = [pending.end for pending in self._pending.values() if not pending.future.done()]
+        if waiting:
+            self._look_at(min(waiting))
 
     def _expect_late(self, sequence: int, on_late: OnLate | None) -> None:
         if on_late is not None:
@@ -308,7 +345,14 @@ class Session(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+            if not self._out:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._out.append(data)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if out and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
             if self._transport.get_write_buffer_size() > _UNREAD_MOST_BYTES:
                 self.close_reason = self.close_reason or "peer_does_not_read"
                 self._transport.abort()
@@ -316,6 +360,7 @@ class Session(asyncio.Protocol):
     def _end(self, reason: str) -> None:
         self._ending = True
         self.close_reason = self.close_reason or reason
+        self._flush()
         if self._transport is not None:
             self._transport.close()
             # A peer that does not read would keep close() waiting for its buffer for ever.

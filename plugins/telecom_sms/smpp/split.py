@@ -5,10 +5,11 @@ Source: 3GPP TS 23.040 section 9.2.3.24 (user data header), 23.038 (alphabets); 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from . import gsm
+from . import gsm, pdu
 
 GSM7: Final = 0x00
 UCS2: Final = 0x08
@@ -60,6 +61,14 @@ def to_octets(text: str, data_coding: int) -> bytes:
     return gsm.encode(text) if data_coding == GSM7 else text.encode("utf-16-be")
 
 
+class Part(NamedTuple):
+    """What is peculiar to one submit_sm of a text."""
+
+    short_message: bytes
+    esm_class: int = 0
+    tlvs: Mapping[int, bytes] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a text goes over the air: its pieces without headers, in order."""
@@ -78,6 +87,24 @@ class Plan:
             return [bytes((5, 0, 3, reference & 0xFF, total, no)) + part for no, part in enumerate(octets, 1)]
         high, low = (reference >> 8) & 0xFF, reference & 0xFF
         return [bytes((6, 8, 4, high, low, total, no)) + part for no, part in enumerate(octets, 1)]
+
+    def parts(self, reference: int, how: Literal["udh", "sar", "payload"]) -> list[Part]:
+        """One submit_sm each: headers of ours, sar_* for the carrier to make them, or one payload for it to cut.
+
+        Source: SMPP 3.4 sections 5.3.2.22 to 5.3.2.24 (sar_*), 5.3.2.32 (message_payload).
+        """
+        if len(self.pieces) == 1:
+            return [Part(to_octets(self.pieces[0], self.data_coding))]
+        if how == "udh":
+            return [Part(octets, pdu.ESM_UDHI) for octets in self.user_data(reference)]
+        octets = [to_octets(piece, self.data_coding) for piece in self.pieces]
+        if how == "payload":
+            return [Part(b"", 0, {pdu.TAG_MESSAGE_PAYLOAD: b"".join(octets)})]
+        same = {
+            pdu.TAG_SAR_MSG_REF_NUM: reference.to_bytes(2, "big"),
+            pdu.TAG_SAR_TOTAL_SEGMENTS: bytes((len(octets),)),
+        }
+        return [Part(part, 0, {**same, pdu.TAG_SAR_SEGMENT_SEQNUM: bytes((no,))}) for no, part in enumerate(octets, 1)]
 
 
 def plan(text: str, reference_bits: int = 8) -> Plan:
@@ -118,6 +145,17 @@ def read_header(user_data: bytes) -> tuple[Concat | None, bytes]:
             continue
         return (concat if 1 <= concat.part <= concat.total else None), rest
     return None, rest
+
+
+def read_part(message: pdu.Message) -> tuple[Concat | None, bytes]:
+    """Which part of what an inbound message is, by its header or by sar_* parameters, and its bare octets."""
+    if message.esm_class & pdu.ESM_UDHI:
+        return read_header(message.octets)
+    tags = (pdu.TAG_SAR_MSG_REF_NUM, pdu.TAG_SAR_TOTAL_SEGMENTS, pdu.TAG_SAR_SEGMENT_SEQNUM)
+    reference, total, part = (int.from_bytes(message.tlvs.get(tag, b"")[:2], "big") for tag in tags)
+    if 1 <= part <= total and total > 1:
+        return Concat(reference, total, part), message.octets
+    return None, message.octets
 
 
 def to_text(octets: bytes, data_coding: int) -> str:

@@ -18,7 +18,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from hub.contract import Connection, ConnectionContext, Hub, SecretRef, Shipment
+from hub.contract import Connection, ConnectionContext, Hub, Shipment, Sink, UnitOfWork
 from hub.model import Event, Json, new_id
 from plugins.partners.connector import open_connection
 from plugins.partners.settings import PartnerSettings
@@ -88,12 +88,22 @@ async def simulator(process: Json) -> AsyncIterator[Simulator]:
 
 @dataclass
 class Clock:
-    """The one thing this plugin asks of the hub. The simulator checks against real time, so it starts there."""
+    """What the sink asks of the hub. The simulator checks against real time, so it starts there."""
 
     moment: datetime = field(default_factory=lambda: datetime.now(UTC))
+    #: What the sink committed: words about outages.
+    units: list[UnitOfWork] = field(default_factory=list)
 
     def now(self) -> datetime:
         return self.moment
+
+    async def commit(self, unit: UnitOfWork) -> None:
+        self.units.append(unit)
+
+    def told(self) -> list[tuple[str, str]]:
+        """Event type and stage or reason, in order."""
+        drafts = [draft for unit in self.units for draft in unit.drafts]
+        return [(d.type.split(".")[3], d.data.get("stage") or d.data.get("reason", "")) for d in drafts]
 
 
 @pytest.fixture
@@ -105,29 +115,32 @@ Open = Callable[..., Connection]
 
 
 @pytest.fixture
-async def open_partner(tmp_path: Path, clock: Clock) -> AsyncIterator[Open]:
-    known = {"SECRET": SECRET, "NEW_SECRET": NEW_SECRET, "SHORT": "whsec_c2hvcnQ="}
-    opened: list[Connection] = []
-
-    def secret(ref: SecretRef) -> str:
-        return known[ref.env or ""]
-
-    async def ignore(*_: str) -> None: ...
+async def open_partner(clock: Clock) -> AsyncIterator[Open]:
+    opened_here: list[Connection] = []
 
     def make(url: str, **more: Any) -> Connection:
-        context = ConnectionContext(
-            name="p-so-noi-vu", hub=cast(Hub, clock), secret=secret, log=lambda *_, **__: None,
-            open_repair=ignore, clear_repair=ignore, var_dir=tmp_path,
-        )  # fmt: skip
-        settings = PartnerSettings.model_validate({"url": url, "secret": {"env": "SECRET"}, **more})
-        connection = open_connection(context, settings)
-        opened.append(connection)
+        connection = opened(clock, url, **more)
+        opened_here.append(connection)
         return connection
 
     yield make
-    for connection in opened:
+    for connection in opened_here:
         assert connection.close is not None
         await connection.close()
+
+
+def opened(clock: Clock, url: str, **more: Any) -> Connection:
+    """A connection to one partner, with no hub around it but its clock; whoever opens it closes it."""
+    known = {"SECRET": SECRET, "NEW_SECRET": NEW_SECRET, "SHORT": "whsec_c2hvcnQ="}
+
+    async def ignore(*_: str) -> None: ...
+
+    context = ConnectionContext(
+        name="p-so-noi-vu", hub=cast(Hub, clock), secret=lambda ref: known[ref.env or ""], log=lambda *_, **__: None,
+        open_repair=ignore, clear_repair=ignore, var_dir=Path(),
+    )  # fmt: skip
+    given = {"url": url, "secret": {"env": "SECRET"}, "allow_networks": ["127.0.0.0/8", "::1/128"], **more}
+    return open_connection(context, PartnerSettings.model_validate(given))
 
 
 def event(**data: Any) -> Event:
@@ -139,16 +152,19 @@ def event(**data: Any) -> Event:
     )  # fmt: skip
 
 
-async def ship(connection: Connection, what: Event, body: bytes | None = None, deadline_s: float = 15.0) -> Any:
-    """One try of ``what``, as the worker does it; answers the outcome."""
-    sink = connection.sink
-    assert sink is not None
+def shipped(sink: Sink, what: Event, body: bytes | None = None, deadline_s: float = 15.0) -> Shipment:
+    """What the worker would hand to the sink."""
 
     async def record(_: Any) -> None: ...
 
-    shipment = Shipment(
+    return Shipment(
         id=new_id().bytes, lease_no=1, try_no=1, destination="p-so-noi-vu", event=what, recipient="", address=None,
         batch_id=None, expires_at=None, body=sink.render(what) if body is None else body, deadline_s=deadline_s,
         record_refs=record,
     )  # fmt: skip
-    return await sink.send(shipment)
+
+
+async def ship(connection: Connection, what: Event, body: bytes | None = None, deadline_s: float = 15.0) -> Any:
+    """One try of ``what``, as the worker does it; answers the outcome."""
+    assert connection.sink is not None
+    return await connection.sink.send(shipped(connection.sink, what, body, deadline_s))

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from hub.app import HubApp
-from hub.contract import ConnectorType, UnitOfWork
+from hub.contract import UnitOfWork
 from hub.model import Draft, Json, new_id
+from hub.plugins import load_plugins
 from hub.testing import eventually, plain_event_type, registry_of, running_hub
 from hub.views import connections, deliveries
-from plugins.partners.connector import open_connection
-from plugins.partners.settings import PartnerSettings
 from tests.engines import ON_BOTH
 from tests.plugins.partners.conftest import SECRET, Simulator
 
@@ -27,14 +26,11 @@ Hubs = Callable[..., Any]
 def hub_with(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str) -> Hubs:
     """Opens a hub with one partner connection per name; retries come quickly."""
     monkeypatch.setenv("PARTNER_TEST_SECRET", SECRET)
-    registry = registry_of(
-        connector_types=[ConnectorType(name="partner", settings=PartnerSettings, open=open_connection)],
-        event_types=[plain_event_type(TYPE)],
-    )
+    registry = registry_of(load_plugins(allowed={"partners"}), event_types=[plain_event_type(TYPE)])
 
     @asynccontextmanager
     async def run(*names: str, **settings: Any) -> AsyncIterator[HubApp]:
-        given = {"secret": {"env": "PARTNER_TEST_SECRET"}, **settings}
+        given = {"secret": {"env": "PARTNER_TEST_SECRET"}, "allow_networks": ["127.0.0.0/8"], **settings}
         async with running_hub(
             tmp_path,
             registry,

@@ -16,13 +16,19 @@ def settings(**more: Any) -> PartnerSettings:
     return PartnerSettings.model_validate({"url": "https://nhan.example.vn/hook", "secret": SECRET, **more})
 
 
+@pytest.mark.parametrize("url", ["https://nhan.example.vn/hook?a=1", "https://sởnộivụ.vn/", "https://8.8.8.8:8443/"])
+def test_https_to_a_public_address_is_taken(url: str) -> None:
+    assert settings(url=url).url == url
+
+
 @pytest.mark.parametrize(
     "url",
-    ["https://nhan.example.vn/hook?a=1", "https://10.1.2.3:8443/", "http://127.0.0.1:9001/hook/so-noi-vu", "http://[::1]/x",
-     "http://localhost:9001/hook", "https://sởnộivụ.vn/"],
-)  # fmt: skip
-def test_https_anywhere_and_http_on_loopback_are_taken(url: str) -> None:
-    assert settings(url=url).url == url
+    ["https://10.1.2.3:8443/", "http://127.0.0.1:9001/hook/so-noi-vu", "http://[::1]/x", "http://localhost:9001/hook"],
+)
+def test_an_inside_address_is_taken_once_its_network_is_allowed(url: str) -> None:
+    assert settings(url=url, allow_networks=["10.1.0.0/16", "127.0.0.0/8", "::1/128"]).url == url
+    with pytest.raises(ValidationError, match="allow_networks"):
+        settings(url=url)
 
 
 @pytest.mark.parametrize(
@@ -31,14 +37,14 @@ def test_https_anywhere_and_http_on_loopback_are_taken(url: str) -> None:
         ("http://nhan.example.vn/hook", "https is required"),
         ("http://127.0.0.1.example.vn/", "https is required"),
         ("http://localhost.example.vn/", "https is required"),
-        ("ftp://nhan.example.vn/", "write https://host/path"),
-        ("nhan.example.vn/hook", "write https://host/path"),
+        ("ftp://nhan.example.vn/", "https://host/path"),
+        ("nhan.example.vn/hook", "https://host/path"),
         ("https:///hook", "https://host/path"),
-        ("", "write https://host/path"),
+        ("", "https://host/path"),
         ("https://tai_khoan:mat_khau_abc@nhan.example.vn/", "signed instead"),
         ("https://nhan.example.vn/#x", "fragment"),
         ("https://nhan.example.vn:99999/", "https://host/path"),
-        ("https://[::1/", "https://host/path"),
+        ("https://[::1/", "port"),
     ],
 )
 def test_another_address_is_refused_and_the_reason_said(url: str, says: str) -> None:
@@ -55,8 +61,10 @@ def test_http_beyond_loopback_has_to_be_allowed() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"timeout_s": 0}, {"timeout_s": 61}, {"concurrency": 0}, {"rate_per_s": 0}, {"content_mode": "binary"},
-     {"colour": 1}, {"secret": "whsec_in_the_file_itself"}],
+    [{"timeout_s": 0}, {"timeout_s": 61}, {"concurrency": 0}, {"rate_per_s": 0}, {"content_mode": "xml"},
+     {"colour": 1}, {"secret": "whsec_in_the_file_itself"}, {"secret": None}, {"filter": "a ||"}, {"filter": "a" * 201},
+     {"allow_networks": ["10.0.0.1/8"]}, {"allow_networks": ["0.0.0.0/0"]}, {"contact": "a b@c"},
+     {"grants": [{"types": ["a.b.v1"], "fields": [], "purpose": "x", "legal_basis": "y"}]}],
 )  # fmt: skip
 def test_values_out_of_range_and_unknown_keys_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

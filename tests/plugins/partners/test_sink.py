@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from hub.contract import Admit, Delivered, DestinationSpec, Refused, RetryLater, Scope, Shipment
+from hub.contract import Delivered, DestinationSpec, Refused, RetryLater, Scope
 from hub.errors import ConfigError
 from plugins.partners.connector import PartnerSink
 from tests.plugins.partners.conftest import Clock, Open, Simulator, event, ship
@@ -120,13 +120,6 @@ async def test_a_destination_is_paced_as_configured(open_partner: Open) -> None:
     assert sink is not None
     assert sink.destinations() == [DestinationSpec(concurrency=3, rate_per_s=5)]
     assert sink.resend_is_safe
-
-
-async def test_everything_is_admitted(open_partner: Open) -> None:
-    sink = open_partner("https://nhan.example.vn/").sink
-    assert sink is not None
-    nothing: Shipment = None  # type: ignore[assignment]  # it is not looked at
-    assert await sink.admit(nothing) == Admit()
 
 
 async def test_check_reaches_the_partner_without_a_request(simulator: Simulator, open_partner: Open) -> None:

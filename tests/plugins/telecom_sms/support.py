@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from hub.contract import Committed, ConnectionContext, Directory, SecretRef, Shipment, UnitOfWork
+from hub.contract import OPERATOR, Committed, ConnectionContext, Directory, Sealed, SecretRef, Shipment, UnitOfWork
 from hub.errors import Busy, Conflict
-from hub.model import Event, Receipt, new_id
+from hub.model import Draft, Event, Json, Receipt, new_id
 from hub.sql import Statement
 from plugins.telecom_sms import tables
 from plugins.telecom_sms.settings import SmsSettings
@@ -39,13 +39,18 @@ class MemoryHub:
     def __init__(self) -> None:
         self.db = sqlite3.connect(":memory:", isolation_level=None)
         self.receipts: list[Receipt] = []
+        self.drafts: list[Draft] = []
+        self.at = datetime(2026, 11, 23, 7, 5, 9, tzinfo=UTC)
+        self.principal = OPERATOR
+        self.connections: dict[str, Any] = {}
         self.busy = False
         self.before_commit: Callable[[], Awaitable[None]] | None = None
         for table in tables.METADATA.sorted_tables:
             from sqlalchemy.dialects import sqlite
-            from sqlalchemy.schema import CreateTable
+            from sqlalchemy.schema import CreateIndex, CreateTable
 
-            self.db.execute(str(CreateTable(table).compile(dialect=sqlite.dialect())))
+            for made in (CreateTable(table), *(CreateIndex(index) for index in table.indexes)):
+                self.db.execute(str(made.compile(dialect=sqlite.dialect())))
 
     async def commit(self, unit: UnitOfWork) -> Committed:
         if self.before_commit is not None:
@@ -55,25 +60,43 @@ class MemoryHub:
         self.db.execute("BEGIN IMMEDIATE")
         for guard in unit.guards:
             statement = guard.statement
-            touched = self.db.execute(statement.query.sqlite, statement.sqlite_parameters()).rowcount
+            touched = self._run(statement)
             if touched != guard.rows:
                 self.db.execute("ROLLBACK")
                 raise Conflict(otherwise=guard.otherwise)
+        for statement in unit.statements:
+            self._run(statement)
         self.db.execute("COMMIT")
         self.receipts.extend(unit.receipts)
-        return Committed()
+        known = {(draft.source, draft.dedupe_key) for draft in self.drafts}
+        repeated = tuple((draft.source, draft.dedupe_key) in known for draft in unit.drafts)
+        self.drafts.extend(draft for draft, again in zip(unit.drafts, repeated, strict=True) if not again)
+        return Committed(tuple(draft.id for draft in unit.drafts), repeated)
+
+    def _run(self, statement: Statement) -> int:
+        plain = {k: v.plaintext if isinstance(v, Sealed) else v for k, v in statement.values.items()}
+        return self.db.execute(statement.query.sqlite, Statement(statement.query, plain).sqlite_parameters()).rowcount
 
     async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
         return self.db.execute(statement.query.sqlite, statement.sqlite_parameters()).fetchall()
 
     async def unseal(self, sealed: Sequence[tuple[str, bytes | None]]) -> list[bytes | None]:
-        raise NotImplementedError
+        return [value for _, value in sealed]
+
+    def settings_of(self, kind: type[Any]) -> dict[str, Any]:
+        return self.connections
+
+    async def batch(self, id: UUID) -> Json | None:
+        return None
+
+    async def stop_batch(self, id: UUID) -> bool:
+        return False
 
     def keyed_hash(self, kind: str, value: str) -> bytes:
         return hashlib.blake2b(f"{kind}:{value}".encode(), key=KEY, digest_size=16).digest()
 
     def now(self) -> datetime:
-        return datetime(2026, 11, 23, 7, 5, 9, tzinfo=UTC)
+        return self.at
 
     @property
     def directory(self) -> Directory:
@@ -136,14 +159,17 @@ def shipment(
     batch_id: UUID | None = None,
     delivery_id: UUID | None = None,
     expires_in: timedelta | None = None,
+    purpose: str = "",
+    data: dict[str, Any] | None = None,
 ) -> Shipment:
     async def record_refs(refs: Sequence[str], of_parts: int = 0) -> None:
         if recorded is not None:
             recorded.extend(refs)
 
     return Shipment(
-        id=(delivery_id or new_id()).bytes, lease_no=1, try_no=1, destination="carrier", event=event(text),
-        recipient="member-1", address=address, batch_id=batch_id, body=text.encode(), deadline_s=deadline_s,
+        id=(delivery_id or new_id()).bytes, lease_no=1, try_no=1, destination="carrier",
+        event=event(text, **(data or {})), recipient="" if data else "member-1", address=address, purpose=purpose,
+        batch_id=batch_id, body=text.encode(), deadline_s=deadline_s,
         expires_at=datetime(2026, 11, 23, 7, 5, 9, tzinfo=UTC) + expires_in if expires_in else None,
         record_refs=record_refs,
     )  # fmt: skip

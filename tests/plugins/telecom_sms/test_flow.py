@@ -68,7 +68,7 @@ async def hub_with(
     )
     settings = {
         "host": "127.0.0.1", "port": carrier.port, "system_id": "demo", "password": {"file": "smsc"},
-        "sender": "CONGDOAN", "response_timeout_s": 1.0, **sms,
+        "sender": "CONGDOAN", "response_timeout_s": 1.0, "quiet_hours": False, **sms,
     }  # fmt: skip
     async with running_hub(
         folder,
@@ -78,6 +78,7 @@ async def hub_with(
         settings={
             "retry": {"schedule_s": [0.05] * 20},
             "worker": {"attempt_deadline_s": 4, "lease_s": 10},
+            "breaker": {"first_s": 0.2, "max_s": 1.0},
             "database_url": database_url,
         },
     ) as hub:

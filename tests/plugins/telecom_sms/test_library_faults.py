@@ -145,3 +145,10 @@ async def test_8_a_drop_puts_the_window_in_doubt_and_not_the_queue(carrier: Carr
     assert (replies.count(NoAnswer()), replies.count(NotSent("not_bound"))) == (10, 20)
     assert len(carrier.taken()) == 10
     await session.close()
+
+
+def test_a_backtick_is_not_a_section_sign_and_neither_costs_more_than_it_must() -> None:
+    """smpplib writes the backtick as 0x5f, the section sign, and a real section sign as UCS-2."""
+    (backtick,), (section,) = split.plan("`").user_data(1), split.plan("§").user_data(1)
+    assert (split.plan("`").data_coding, backtick) == (split.UCS2, b"\x00\x60")
+    assert (split.plan("§").data_coding, section) == (split.GSM7, b"\x5f")

@@ -43,6 +43,8 @@ async def test_one_session_is_one_bind_over_two_nodes_and_moves_when_its_node_st
     tmp_path: Path, postgres_dsn: str, installed: Registry, carrier: Carrier
 ) -> None:
     people = People(30)
+    # A second bind at the same time would be refused, and the count below would show it.
+    carrier.smsc.change({"bind_limit": 1})
     async with two_nodes(tmp_path, postgres_dsn, installed, carrier, people, 1) as (a, b):
         await eventually(lambda: carrier.count("bound") == 1)
         await announce(b, "Tin thứ nhất", "1")
@@ -52,7 +54,7 @@ async def test_one_session_is_one_bind_over_two_nodes_and_moves_when_its_node_st
         await eventually(lambda: carrier.count("bound") == 1 and carrier.count("binds") == 2, 20)
         await announce(b, "Tin thứ hai", "2")
         await outcome(b, delivered=60, cancelled_same_recipient=2)
-        assert carrier.count("binds") == 2
+        assert (carrier.count("binds"), carrier.count("binds_refused")) == (2, 0)
     assert len(carrier.taken()) == len(set(carrier.taken())) == 60
 
 
@@ -64,3 +66,15 @@ async def test_two_sessions_are_two_binds(
         await announce(a, "Tin chung")
         await outcome(a, delivered=30, cancelled_same_recipient=1)
     assert len(carrier.taken()) == len(set(carrier.taken())) == 30
+
+
+async def test_a_limit_nobody_told_us_about_delays_and_loses_nothing(
+    tmp_path: Path, postgres_dsn: str, installed: Registry, carrier: Carrier
+) -> None:
+    """The control: two nodes believe in two sessions, the carrier lets one in."""
+    carrier.smsc.change({"bind_limit": 1})
+    async with two_nodes(tmp_path, postgres_dsn, installed, carrier, People(10), 2) as (a, _):
+        await eventually(lambda: carrier.count("bound") == 1 and carrier.count("binds_refused") >= 1, 20)
+        await announce(a, "Tin chung")
+        await outcome(a, delivered=10, cancelled_same_recipient=1)
+    assert len(carrier.taken()) == len(set(carrier.taken())) == 10

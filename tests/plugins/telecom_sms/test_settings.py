@@ -95,8 +95,8 @@ def test_receipt_states_only_use_what_the_ledger_knows() -> None:
     assert {state for state, _ in RECEIPT_STATES.values()} == {"delivered", "failed", "interim"}
 
 
-def test_the_plugin_offers_one_connector_type_and_its_tables() -> None:
-    (kind,) = telecom_sms.hub_connector_types()
+def test_the_plugin_offers_an_smpp_account_and_its_tables() -> None:
+    kind = telecom_sms.hub_connector_types()[0]
     assert (kind.name, kind.channel, kind.settings) == ("telecom_sms", "phone", SmsSettings)
     (schema,) = telecom_sms.hub_schemas()
     assert schema.owner == "telecom_sms"
@@ -106,23 +106,25 @@ def test_the_plugin_offers_one_connector_type_and_its_tables() -> None:
 def test_the_migrations_make_the_tables_that_are_declared_and_take_them_away() -> None:
     engine = sa.create_engine("sqlite://")
     script = ScriptDirectory(str(tables.VERSIONS.parent), version_locations=[str(tables.VERSIONS)])
-    (revision,) = list(script.walk_revisions())
+    newest_first = list(script.walk_revisions())
     with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
-        revision.module.upgrade()
+        for revision in reversed(newest_first):
+            revision.module.upgrade()
         found = sa.inspect(connection)
         for table in tables.METADATA.sorted_tables:
             columns = {column["name"]: column["nullable"] for column in found.get_columns(table.name)}
             assert columns == {column.name: column.nullable for column in table.columns}
             assert found.get_pk_constraint(table.name)["constrained_columns"] == [c.name for c in table.primary_key]
             assert {index["name"] for index in found.get_indexes(table.name)} == {i.name for i in table.indexes}
-        revision.module.downgrade()
+        for revision in newest_first:
+            revision.module.downgrade()
     with engine.connect() as connection:
         assert sa.inspect(connection).get_table_names() == []
     engine.dispose()
 
 
 def test_the_simulator_gets_every_account_and_no_password_on_its_command_line(tmp_path: Path) -> None:
-    (kind,) = telecom_sms.hub_connector_types()
+    kind = telecom_sms.hub_connector_types()[0]
     assert kind.simulator is not None
     both = {"a": settings(2775, system_id="first"), "b": settings(2776, system_id="second")}
     arguments = kind.simulator.arguments(both, lambda ref: "s3cret", tmp_path)

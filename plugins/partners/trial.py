@@ -1,0 +1,134 @@
+"""Trying things before they are live: a filter on the last events, a test event to an endpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+from yarl import URL
+
+from hub.contract import Hub, Report
+from hub.errors import InputError
+from hub.http import Reply, exchange, open_session
+from hub.model import Event, Json, from_us, new_id
+from hub.sql import query
+from plugins.partners import params as p
+from plugins.partners import tables
+from plugins.partners.access import endpoint_row, the_guard, the_partner
+from plugins.partners.content_filter import BadFilter, Filter
+from plugins.partners.endpoint import Endpoint
+from plugins.partners.grants import matches, what_may_leave
+from plugins.partners.guard import Guard
+from plugins.partners.managed import read_endpoints, read_grant
+from plugins.partners.params import TEST_TYPE
+from plugins.partners.schema import request
+
+#: How many events a filter is tried on, and how far back they are looked for.
+SAMPLE, BACK = 20, 500
+#: The newest events of the ledger, read only.
+_LAST = query(
+    text(
+        "SELECT e.id, e.type, e.source, e.subject, e.occurred_at, e.scope_id, c.sealed_for, c.body FROM event e"
+        " JOIN content c ON c.event_id = e.id WHERE e.position IS NOT NULL AND c.quarantined = 0"
+        " ORDER BY e.position DESC LIMIT :back"
+    )
+)
+
+
+async def try_filter(hub: Hub, given: p.FilterParams, report: Report) -> Json:
+    """What the filter says of the last events that the partner may see: match or not, and why; no content is shown."""
+    await the_partner(hub, given.partner)
+    try:
+        wanted = Filter(given.filter)
+    except BadFilter as error:
+        raise InputError(str(error), problem="filter-invalid", status=422, at="filter") from None
+    grants = [read_grant(row) for row in await hub.fetch(tables.GRANTS_OF(partner=given.partner))]
+    rows = [row for row in await hub.fetch(_LAST(back=BACK)) if any(matches(each, row[1]) for each in given.types)]
+    tried: list[Json] = []
+    for row in rows:
+        if len(tried) == SAMPLE:
+            break
+        event = await _event(hub, row)
+        data = None if event is None else what_may_leave(grants, event, hub.now())
+        if event is not None and isinstance(data, dict):
+            verdict = wanted.judge(event, data)
+            tried.append({"event": str(event.id), "type": event.type, "matches": verdict.matches, "why": verdict.why})
+    return {"tried": len(tried), "matching": sum(1 for each in tried if each["matches"]), "events": tried}
+
+
+async def _event(hub: Hub, row: Any) -> Event | None:
+    id, kind, source, subject, occurred_at, scope, sealed_for, body = row
+    content: bytes | None = body
+    if sealed_for is not None:
+        (content,) = await hub.unseal([(sealed_for, body)])
+    if content is None:
+        return None
+    own = UUID(bytes=bytes(id))
+    return Event(
+        id=own, type=kind, source=source, subject=subject, occurred_at=from_us(occurred_at),
+        data=orjson.loads(content), scope=scope, correlation_id=own,
+    )  # fmt: skip
+
+
+async def send_test(hub: Hub, given: p.TestParams, report: Report) -> Json:
+    """One signed event with ``test: true``, past the same guard as every other; nothing is kept of it.
+
+    Of a type from the catalogue it is the granted part of that type's example.
+    """
+    await the_partner(hub, given.partner)
+    data: Json = {"endpoint": given.endpoint}
+    if given.type != TEST_TYPE:
+        kind = hub.event_types.get(given.type)
+        grants = [read_grant(row) for row in await hub.fetch(tables.GRANTS_OF(partner=given.partner))]
+        example = dict(kind.example) if kind is not None else {}
+        granted = what_may_leave(grants, made_up(hub, given.type, example), hub.now())
+        if kind is None or isinstance(granted, str):
+            text = "đơn vị này không được quyền xem loại sự kiện này / this partner has no grant for this event type"
+            raise InputError(text, problem="event-type-unknown", status=422, at="type")
+        data = granted
+    guard = the_guard(hub)
+    row = await endpoint_row(hub, given.partner, given.endpoint)
+    found = await read_endpoints(hub, [row], guard)
+    if not found:
+        raise InputError("khóa của địa chỉ này đã bị hủy / this endpoint's keys were destroyed", status=409)
+    reply = await send(hub, guard, found[0], made_up(hub, given.type, data))
+    return {"failed": not 200 <= reply.status < 300 or reply.failure is not None, **told(reply)}
+
+
+def made_up(hub: Hub, kind: str, data: Json) -> Event:
+    """An event that no ledger holds."""
+    id = new_id()
+    return Event(
+        id=id, type=kind, source="/partners/test", subject=None, occurred_at=hub.now(), data=data, scope="",
+        correlation_id=id,
+    )  # fmt: skip
+
+
+async def send(hub: Hub, guard: Guard, endpoint: Endpoint, event: Event) -> Reply:
+    headers, body = request(event, endpoint.mode, test=True)
+    if not isinstance(endpoint.target, URL):
+        raise InputError(f"url: {endpoint.target}", problem="url-not-public", status=422)
+    now = hub.now()
+    timestamp = int(now.timestamp())
+    signature = endpoint.keys.signatures(str(event.id), timestamp, body, now)
+    async with open_session(allowed=guard.allows) as session:
+        return await exchange(
+            session, "POST", endpoint.target, data=body, deadline_s=endpoint.timeout_s,
+            headers={
+                **headers, "webhook-id": str(event.id), "webhook-timestamp": str(timestamp),
+                "webhook-signature": signature,
+            },
+        )  # fmt: skip
+
+
+def told(reply: Reply) -> Json:
+    """What was seen, without the answer's content: it may repeat what was sent."""
+    return {
+        "status": reply.status or None,
+        "failure": reply.failure,
+        "connect_ms": reply.connect_ms,
+        "first_byte_ms": reply.first_byte_ms,
+        "total_ms": round(reply.total_ms, 1),
+    }

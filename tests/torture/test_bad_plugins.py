@@ -1,0 +1,226 @@
+"""Plugins that block the loop, exit, spawn, will not stop or kill the process: named, put aside, alone in their end.
+
+What raises or answers junk: tests/flow/test_bad_plugins.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from benchmarks.torture import kills, victim
+from benchmarks.torture.partner import Callers, Partner
+from hub import watchdog
+from hub.app import HubApp
+from hub.contract import Connection, Delivered, Outcome, Shipment
+from hub.store.sqlite.copy import open_to_read
+from hub.testing import RecordingSink, eventually
+from tests.flow.conftest import Site, check_books, emit, reach, states, subscription
+from tests.flow.conftest import clock as clock
+from tests.flow.conftest import database_url as database_url
+from tests.flow.conftest import engine as engine
+from tests.flow.conftest import site as site
+from tests.flow.front_door import captured_log
+
+HERE = __name__.rpartition(".")[0]
+
+
+@pytest.fixture
+def log() -> Iterator[io.BytesIO]:
+    with captured_log() as lines:
+        yield lines
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same watchdog, with less patience."""
+    monkeypatch.setattr(watchdog, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(watchdog, "STALL_S", 0.3)
+    monkeypatch.setattr(watchdog, "COUNT_EVERY_S", 0.1)
+
+
+class Plugin(RecordingSink):
+    """A sink whose code stands here, as a stranger's would stand in his package."""
+
+
+def lines(log: io.BytesIO, event: str) -> list[dict[str, Any]]:
+    return [line for line in map(orjson.loads, log.getvalue().splitlines()) if line["event"] == event]
+
+
+def bad(site: Site, **more: Any) -> Plugin:
+    sink = Plugin(**more)
+    site.parts["bad"] = Connection(sink=sink)
+    site.subscriptions.append(subscription("bad"))
+    return sink
+
+
+async def block(shipment: Shipment) -> Outcome:
+    time.sleep(0.6)  # noqa: ASYNC251 - what is wrong with it
+    return Delivered()
+
+
+async def test_one_that_blocks_the_loop_is_named_while_it_does_and_put_aside_the_third_time(
+    site: Site, log: io.BytesIO
+) -> None:
+    good, sink = site.sink("good"), bad(site, concurrency=1)
+    sink.script = [block] * 20
+    async with site.running() as hub:
+        await emit(hub, 20)
+        await reach(hub, ["delivered"] * 20, "good")
+        await paused(hub, "destination", "bad", "plugin_blocks")
+        assert len(good.shipments) == 20 and len(sink.shipments) < 20
+        told = lines(log, "loop.blocked")
+        assert {(line["plugin"], line["destination"]) for line in told} == {(HERE, "bad")}
+        assert all(line["where"].startswith(__name__) for line in told), "the line of its code"
+        assert await hub.store.read("SELECT object, detail FROM repair WHERE cleared_at IS NULL") == [
+            ("bad", "plugin_blocks")
+        ]
+
+        async def given_back() -> bool:
+            return set(await states(hub, "bad")) <= {"delivered", "pending", "pending(stopped)"}
+
+        await eventually(given_back)  # nothing is lost, and nothing stays in hand
+        await check_books(hub.store)
+
+
+async def paused(hub: HubApp, kind: str, name: str, reason: str) -> None:
+    key = {"destination": "id", "connection": "name"}[kind]
+
+    async def there() -> bool:
+        sql = f"SELECT paused_by, paused_reason FROM {kind} WHERE {key} = ?"
+        return await hub.store.read(sql, (name,)) == [("hub", reason)]
+
+    await eventually(there, 20)
+
+
+async def test_a_long_wait_for_the_disk_or_a_partner_is_no_stall(site: Site, log: io.BytesIO) -> None:
+    async def wait(shipment: Shipment) -> Outcome:
+        await asyncio.sleep(0.6)
+        return Delivered()
+
+    bad(site).script = [wait] * 5
+    async with site.running() as hub:
+        await emit(hub, 5)
+        await reach(hub, ["delivered"] * 5)
+    assert not lines(log, "loop.blocked")
+
+
+async def test_one_that_starts_tasks_without_end_is_named_and_put_aside(
+    site: Site, log: io.BytesIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "TASKS", 200)
+    kept: list[asyncio.Task[None]] = []
+
+    async def linger() -> None:
+        await asyncio.Event().wait()
+
+    async def spawn(shipment: Shipment) -> Outcome:
+        kept.extend(asyncio.create_task(linger()) for _ in range(50))
+        return Delivered()
+
+    good, sink = site.sink("good"), bad(site)
+    sink.script = [spawn] * 10
+    async with site.running() as hub:
+        await emit(hub, 10)
+        await paused(hub, "connection", "bad", "plugin_spawns")
+        assert {(line["plugin"], line["connection"]) for line in lines(log, "loop.crowded")} == {(HERE, "bad")}
+        await reach(hub, ["delivered"] * 10, "good")
+        assert len(good.shipments) == 10
+    for task in kept:
+        task.cancel()
+    await asyncio.gather(*kept, return_exceptions=True)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+async def test_one_that_exits_ends_its_own_try_and_nothing_else(site: Site, log: io.BytesIO, safe: bool) -> None:
+    async def leave(shipment: Shipment) -> Outcome:
+        sys.exit(3)
+
+    good, sink = site.sink("good"), bad(site, resend_is_safe=safe)
+    sink.script = [leave]
+    async with site.running() as hub:
+        await emit(hub, 3)
+        await reach(hub, ["delivered"] * 3, "good")
+        odd = "pending(plugin_error)" if safe else "unknown(plugin_error)"
+        await reach(hub, ["delivered"] * 2 + [odd], "bad")
+    assert len(good.shipments) == 3
+    assert [line["destination"] for line in lines(log, "plugin.raised")] == ["bad"]
+
+
+async def test_one_that_will_not_stop_is_named_and_the_ledger_is_closed_all_the_same(
+    site: Site, log: io.BytesIO
+) -> None:
+    over = asyncio.Event()
+
+    async def deaf() -> None:
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async def never() -> None:
+        await over.wait()
+
+    site.sink("good")
+    site.parts["bad"] = Connection(sink=Plugin(), run=deaf, close=never)
+    try:
+        async with site.running() as hub:
+            await emit(hub)
+            await reach(hub, ["delivered"])
+    finally:
+        over.set()
+    assert {(line["connection"], line["error"]) for line in lines(log, "plugin.raised")} == {
+        ("bad", "will_not_stop"),
+        ("bad", "TimeoutError"),
+    }
+    await eventually(lambda: lines(log, "hub.stopped"))
+
+
+async def test_a_message_that_kills_the_process_ends_alone(tmp_path: Path) -> None:
+    """Once in company, three times alone; then it is dead, and everything else has arrived."""
+    dice = random.Random(11)
+    callers = Callers(dice)
+    things = [victim.POISON, *(f"m-{n}" for n in range(30))]
+    callers.open = {id: ("door", orjson.dumps({"id": id, "n": n, "key": None})) for n, id in enumerate(things)}
+    async with Partner(dice) as partner, kills.fork_server() as lives:
+        base = {"folder": str(tmp_path), "database_url": "", "partner": partner.address, "without": ""}
+        deaths = 0
+        while True:
+            await lives.begin(**base, point="", nth=0)
+            if lives.ready.is_set():
+                await callers.run(lives.url, lives.ended, new=False)
+            if not callers.open and await _only_poison_is_left(tmp_path, lives):
+                break
+            assert lives.status == -signal.SIGKILL
+            deaths += 1
+            assert deaths <= 4, "it was tried once more than agreed"
+        lives.kill(signal.SIGTERM)
+        await asyncio.wait_for(lives.ended.wait(), 30)
+    arrived = {each.event for (name, _), tries in partner.tries.items() for each in tries if name == "safe"}
+    assert deaths == 4 and len(arrived) == 30
+
+
+async def _only_poison_is_left(folder: Path, lives: kills.Lives) -> bool:
+    """Until all is settled (True) or the hub is dead."""
+    sql = "SELECT count(*) FROM queue WHERE destination = 'safe'"
+
+    def over() -> bool:
+        db = open_to_read(folder / "var" / "unionhub.db")
+        try:
+            return lives.ended.is_set() or db.execute(sql).fetchone() == (0,)
+        finally:
+            db.close()
+
+    await eventually(over, 60, 0.02)
+    return not lives.ended.is_set()
