@@ -37,6 +37,8 @@ SUITE: Mapping[str, tuple[Sequence[str], int]] = {
     "idle": (["idle"], 1),
     "takeover": (["takeover"], 1),
     "move": (["move"], 1),
+    "sms": (["sms"], 3),
+    "sms_hub": (["sms_hub"], 1),
 }
 PACKAGES = ("aiohttp", "asyncpg", "cryptography", "orjson", "uvloop")
 

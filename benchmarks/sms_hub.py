@@ -2,9 +2,9 @@
 
     python -m benchmarks.sms_hub [--messages 3000] [--window 100]
 
-Six campaigns at once, as in ``benchmarks.sms`` half GSM-7, half Vietnamese of one to three segments, to invented people,
-through admission and pacing as shipped, to a bare SMSC in a process of its own. The clock runs from the commit of the
-campaigns, so that the fan-out counts too, to the last recorded answer. Prints one JSON object.
+Six campaigns at once, as in ``benchmarks.sms`` half GSM-7, half Vietnamese of one to three segments, to invented
+people, through admission and pacing as shipped, to a bare SMSC in a process of its own. The clock runs from the commit
+of the campaigns, so that the fan-out counts too, to the last recorded answer. Prints one JSON object.
 """
 
 from __future__ import annotations

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
@@ -19,11 +18,11 @@ from hub import metrics
 from hub.backups import back_up
 from hub.clock import Clock, ServerClock, system_clock
 from hub.commit import Committer
+from hub.connections import Opener, close, keep_running
 from hub.contract import (
     OPERATOR,
     Committed,
     Connection,
-    ConnectionContext,
     Directory,
     EventType,
     FeedView,
@@ -34,7 +33,7 @@ from hub.contract import (
     UnitOfWork,
 )
 from hub.deliver import Deliverer
-from hub.errors import Busy, ConfigError, HubError, InputError, NotFound
+from hub.errors import Busy, ConfigError, InputError, NotFound
 from hub.fanout import FanOut, Stopped, batch_progress, stop_batch
 from hub.ingest import QUARANTINED, Taken, replay, reread, take
 from hub.log import know, log
@@ -42,25 +41,24 @@ from hub.model import Json, new_id, to_us
 from hub.nodes import Nodes
 from hub.plugins import Registry
 from hub.rawrequests import Keeping
+from hub.resend import resend
 from hub.retention import Pruner, Rules
 from hub.retry import Policy
 from hub.routing import Router
+from hub.runs import Runs
 from hub.schedule import Scheduler
 from hub.secret_files import resolve_secret
 from hub.security.keys import HubKey, KeyRing
-from hub.settings import Configuration, ConnectionConfig, load, parse_schedule
+from hub.settings import Configuration, load, parse_schedule
 from hub.settings_model import HubSettings
 from hub.sql import Statement
 from hub.store.base import BreakerPolicy, RunRow
 from hub.store.choose import is_empty, make_store
 from hub.store.migrate import CORE, Owner
-from hub.sync import pull
 from hub.watchdog import Watchdog, Whose, packages_of
 from hub.wiring import Wiring
 from hub.worker import Worker
 
-#: Runs (pulls, fan-outs) at once.
-RUNS = 4
 SWEEP_EVERY_S = 1.0
 #: Of the task that runs a command, and of those it starts.
 _PRINCIPAL = ContextVar("principal", default=OPERATOR)
@@ -148,12 +146,20 @@ class HubApp:
         self.connections: dict[str, Connection] = {}
         self._wiring = Wiring(config, registry, self.event_types, self.store, self.router, self.connections)
         self._rewiring = asyncio.Lock()
-        #: Digests, by connection, of the secrets it asked for.
-        self._secrets_used: dict[str, dict[SecretRef, bytes]] = {}
+        self._opener = Opener(self, self.store, registry, self.secret, self.rewire, config.var_dir)
         self.worker: Worker | None = None
         self.scheduler: Scheduler | None = None
         self._watchdog: Watchdog | None = None
-        self._run_wake = asyncio.Event()
+        self._runs = Runs(
+            self.store,
+            self.nodes,
+            self.committer,
+            clock,
+            self.boot,
+            self.connections,
+            {"fan_out": self._fan_out, "backup": self._back_up},
+            lambda items: self._changed(items > 0),
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         #: Called after each commit of this process: the console's live view.
@@ -165,7 +171,7 @@ class HubApp:
         committed = await self.committer.commit(unit, connection=connection)
         self._changed(bool(unit.drafts))
         if any(draft.audience is not None for draft in unit.drafts):
-            self._run_wake.set()
+            self._runs.wake.set()
         for draft, repeated in zip(unit.drafts, committed.repeated, strict=True):
             if not repeated:
                 metrics.count_event(draft.type)
@@ -189,6 +195,13 @@ class HubApp:
         stopped = await stop_batch(self.store, id.bytes, self.clock, self._stopped)
         self._changed(stopped is not None)
         return stopped is not None
+
+    async def resend(self, event: UUID, destination: str, *, before: datetime) -> UUID | None:
+        owed = await resend(
+            self.store, self.committer, self.router, event, destination, to_us(before), to_us(self.clock())
+        )
+        self._changed(owed is not None)
+        return owed
 
     def keyed_hash(self, kind: str, value: str) -> bytes:
         return self._hub_key.keyed_hash("p:" + kind, value.encode())
@@ -262,7 +275,7 @@ class HubApp:
         # for cycles among them every 700 allocations costs a third of the rate.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        self.scheduler = Scheduler(self.store, self.clock, self._run_wake.set, self.nodes.leads)
+        self.scheduler = Scheduler(self.store, self.clock, self._runs.wake.set, self.nodes.leads)
         for name in self.connections:
             self._begin(name)
         if self.config.hub.backup.schedule:
@@ -270,7 +283,7 @@ class HubApp:
         await self.nodes.join()
         self._spawn(self.nodes.run(), "nodes")
         self._spawn(self.worker.run(), "worker")
-        self._spawn(self._runs(), "runs")
+        self._spawn(self._runs.run(), "runs")
         self._spawn(self._sweeps(), "sweeps")
         pruner = Pruner(self.store, Rules.of(self.config, self.router), self.clock, leads=self.nodes.leads)
         self._spawn(pruner.run(), "retention")
@@ -302,7 +315,7 @@ class HubApp:
                 log("plugin.raised", connection=task.get_name().partition(":")[2], error="will_not_stop")
         if self._watchdog is not None:
             self._watchdog.stop()
-        await asyncio.gather(*(self._close(name, connection) for name, connection in self.connections.items()))
+        await asyncio.gather(*(close(name, connection) for name, connection in self.connections.items()))
         if self._tasks:
             await self.nodes.leave()
         await self.store.close()
@@ -321,16 +334,6 @@ class HubApp:
         assert self.worker is not None
         self.worker.give_back(kind, name)
         log("destination.paused", destination=name, reason=reason)
-
-    async def _close(self, name: str, connection: Connection) -> None:
-        close = connection.close
-        if close is None:
-            return
-        try:
-            async with asyncio.timeout(1.5):
-                await close()
-        except (Exception, SystemExit) as error:  # a named edge: one plugin's trouble must not keep the others open
-            log("plugin.raised", connection=name, error=type(error).__name__)
 
     # -- inbound and runs --------------------------------------------------------------------------
 
@@ -375,71 +378,14 @@ class HubApp:
             raise NotFound(f"'{name}' is not a connection that is pulled")
         now = to_us(self.clock())
         due = await self.store.due_run("pull", name, -now, now)
-        self._run_wake.set()
+        self._runs.wake.set()
         return due
 
-    async def _runs(self) -> None:
-        under_way: dict[asyncio.Task[None], bytes] = {}
-        term, unsure = self.nodes.term, False
-        try:
-            while True:
-                self._run_wake.clear()
-                run = None
-                if not self.nodes.still_ours(term):  # others go on with what this process had before
-                    for task in under_way:
-                        task.cancel()
-                    under_way.clear()
-                    term, unsure = self.nodes.term, True
-                try:
-                    if unsure and self.nodes.good():
-                        await self.store.free_runs(self.boot, set(under_way.values()))
-                        unsure = False
-                    if len(under_way) < RUNS and self.nodes.good() and await self.store.held() is None:
-                        unsure = True  # until the answer is here
-                        run = await self.store.claim_run(self.boot, to_us(self.clock()))
-                        unsure = False
-                except Exception as error:  # a named edge: asked again in a second
-                    log("worker.blocked", reason=type(error).__name__)
-                if run is None:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(1.0):
-                            await self._run_wake.wait()
-                    continue
-                task = asyncio.create_task(self._run(run))
-                under_way[task] = run.id
-                task.add_done_callback(lambda done: under_way.pop(done, None))
-        finally:
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+    async def _fan_out(self, run: RunRow) -> int:
+        return await FanOut(self.committer, self.store, self.directory, self.clock).run(run)
 
-    async def _run(self, run: RunRow) -> None:
-        state, reason, items = "done", "", 0
-        try:
-            if run.kind == "fan_out":
-                items = await FanOut(self.committer, self.store, self.directory, self.clock).run(run)
-            elif run.kind == "backup":
-                items = await back_up(self.config, self.store, self.clock, self._owners)
-            else:
-                source = self.connections[run.object].source
-                assert source is not None
-                items = await pull(run, source, self.committer, self.store, f"/connections/{run.object}")
-        except (Exception, SystemExit) as error:  # a named edge: the cursor stays, the next slot tries again
-            state, reason = "failed", error.code if isinstance(error, HubError) else type(error).__name__
-        self._changed(items > 0)
-        if not await self._finish(run, state, reason):
-            state, reason = "left", "run_lost"
-        metrics.runs.labels(run.kind, state).inc()
-        log("run.finished", kind=run.kind, object=run.object, state=state, reason=reason, items=items)
-
-    async def _finish(self, run: RunRow, state: str, reason: str) -> bool:
-        """Until it is written: a run left open would keep its connection from ever running again."""
-        while True:
-            try:
-                return await self.store.finish_run(run, state, reason, to_us(self.clock()))
-            except Busy:
-                log("worker.blocked", reason="ledger_busy")
-                await asyncio.sleep(SWEEP_EVERY_S)
+    async def _back_up(self, run: RunRow) -> int:
+        return await back_up(self.config, self.store, self.clock, self._owners)
 
     async def _sweeps(self) -> None:
         while True:
@@ -451,41 +397,6 @@ class HubApp:
             except Exception as error:  # a named edge: what ran out today is found again in a second
                 log("worker.blocked", reason=type(error).__name__)
             await asyncio.sleep(SWEEP_EVERY_S)
-
-    async def _keep_running(self, name: str, connection: Connection) -> None:
-        assert connection.run is not None
-        pause = 0.5
-        while True:
-            started = asyncio.get_running_loop().time()
-            try:
-                if connection.sessions is None:
-                    await connection.run()
-                else:
-                    await self._run_in_session(name, connection.sessions, connection.run)
-            except (Exception, SystemExit) as error:  # a named edge: it is begun again, ever more slowly
-                log("connection.broke", connection=name, error=type(error).__name__)
-            lasted = asyncio.get_running_loop().time() - started
-            pause = 0.5 if lasted > 30 else min(pause * 2, 60.0)
-            await asyncio.sleep(pause)
-
-    async def _run_in_session(self, name: str, sessions: int, run: Callable[[], Awaitable[None]]) -> None:
-        """Only so many nodes at once keep the connection up; the others leave its deliveries to them."""
-        assert self.worker is not None
-        self.worker.leave_alone(name)
-        lost = asyncio.Event()
-        session = await self.nodes.session(name, sessions, lost.set)
-        self.worker.serve(name)
-        running, losing = asyncio.ensure_future(run()), asyncio.create_task(lost.wait())
-        try:
-            await asyncio.wait((running, losing), return_when=asyncio.FIRST_COMPLETED)
-            if running.done() and not running.cancelled():
-                running.result()
-        finally:
-            self.worker.leave_alone(name)
-            for task in (running, losing):
-                task.cancel()
-            await asyncio.gather(running, losing, return_exceptions=True)
-            await self.nodes.end_session(session)
 
     # -- building ----------------------------------------------------------------------------------
 
@@ -502,38 +413,8 @@ class HubApp:
 
     def _open_connections(self) -> None:
         for name, config in self.config.connections.items():
-            if config.enabled and (connection := self._open_one(config)) is not None:
+            if config.enabled and (connection := self._opener.open(config)) is not None:
                 self.connections[name] = connection
-
-    def _open_one(self, config: ConnectionConfig) -> Connection | None:
-        """None, and a line in the log, when the plugin cannot. Raises ``ConfigError``, naming the file."""
-        name = config.name
-        used: dict[SecretRef, bytes] = {}
-
-        def secret(ref: SecretRef) -> str:
-            value = self.secret(ref)
-            used[ref] = hashlib.sha256(value.encode()).digest()
-            return value
-
-        context = ConnectionContext(
-            name=name,
-            hub=_ConnectionHub(self, name),
-            secret=secret,
-            log=_logger(name),
-            open_repair=_repairer(self, name),
-            clear_repair=_clearer(self, name),
-            changed=self.rewire,
-            var_dir=self.config.var_dir,
-        )
-        try:
-            connection = self.registry.connector_types[config.type].open(context, config.settings)
-        except ConfigError as error:
-            raise ConfigError(f"{config.file}: {error}") from None
-        except Exception as error:  # a named edge: a broken plugin is named and left out, the hub starts
-            log("plugin.raised", connection=name, error=type(error).__name__)
-            return None
-        self._secrets_used[name] = used
-        return connection
 
     # -- another configuration ---------------------------------------------------------------------
 
@@ -552,15 +433,17 @@ class HubApp:
         async with self._rewiring:
             old, new = self.config.connections, config.connections
             changed = [
-                name for name in {**old, **new} if old.get(name) != new.get(name) or self._has_other_secrets(name)
+                name
+                for name in {**old, **new}
+                if old.get(name) != new.get(name) or self._opener.has_other_secrets(name)
             ]
             opened: dict[str, Connection] = {}
             try:
                 for name in changed:
-                    if name in new and new[name].enabled and (made := self._open_one(new[name])) is not None:
+                    if name in new and new[name].enabled and (made := self._opener.open(new[name])) is not None:
                         opened[name] = made
             except ConfigError:
-                await asyncio.gather(*(self._close(name, made) for name, made in opened.items()))
+                await asyncio.gather(*(close(name, made) for name, made in opened.items()))
                 raise
             for name in changed:
                 await self._end(name)
@@ -573,15 +456,6 @@ class HubApp:
         log("hub.reloaded", connections=changed, needs_restart=restart)
         return {"connections": sorted(changed), "subscriptions": len(config.subscriptions), "needs_restart": restart}
 
-    def _has_other_secrets(self, name: str) -> bool:
-        try:
-            return any(
-                hashlib.sha256(self.secret(ref).encode()).digest() != digest
-                for ref, digest in self._secrets_used.get(name, {}).items()
-            )
-        except ConfigError:  # opening it says what is wrong
-            return True
-
     def _begin(self, name: str) -> None:
         """What a connection does by itself while the hub works."""
         assert self.worker is not None and self.scheduler is not None
@@ -590,7 +464,7 @@ class HubApp:
         if connection.source is not None and schedule is not None:
             self.scheduler.add(name, schedule)
         if connection.run is not None:
-            self._spawn(self._keep_running(name, connection), f"run:{name}")
+            self._spawn(keep_running(name, connection, self.worker, self.nodes), f"run:{name}")
 
     async def _end(self, name: str) -> None:
         """Ends what it does by itself, lets its tries end, and closes it."""
@@ -607,7 +481,7 @@ class HubApp:
             self._tasks.remove(task)
         if running:
             await asyncio.wait(running, timeout=2.0)
-        await self._close(name, connection)
+        await close(name, connection)
 
     async def rewire(self) -> None:
         """A connection's own destinations or subscriptions are others now. Raises what it raises when asked."""
@@ -628,7 +502,7 @@ class HubApp:
 
     def _hinted(self) -> None:
         """Another process says that something became due."""
-        self._run_wake.set()
+        self._runs.wake.set()
         self._changed(True)
 
     def _took_the_lead(self) -> None:
@@ -641,62 +515,5 @@ class HubApp:
         self.on_change()
 
 
-class _ConnectionHub:
-    """The hub as one connection sees it: its receipts carry its name."""
-
-    def __init__(self, app: HubApp, name: str) -> None:
-        self._app = app
-        self._name = name
-        self.fetch = app.fetch
-        self.unseal = app.unseal
-        self.keyed_hash = app.keyed_hash
-        self.now = app.now
-
-    async def commit(self, unit: UnitOfWork) -> Committed:
-        return await self._app.commit(unit, connection=self._name)
-
-    def settings_of(self, kind: type[SettingsT]) -> Mapping[str, SettingsT]:
-        return self._app.settings_of(kind)
-
-    async def batch(self, id: UUID) -> Json | None:
-        return await self._app.batch(id)
-
-    async def stop_batch(self, id: UUID) -> bool:
-        return await self._app.stop_batch(id)
-
-    @property
-    def directory(self) -> Directory:
-        return self._app.directory
-
-    @property
-    def event_types(self) -> Mapping[str, EventType]:
-        return self._app.event_types
-
-    @property
-    def principal(self) -> Principal:
-        return self._app.principal
-
-
 def _differs(one: HubSettings, other: HubSettings, name: str) -> bool:
     return bool(getattr(one, name) != getattr(other, name))
-
-
-def _logger(connection: str) -> Callable[..., None]:
-    def write(event: str, **fields: Any) -> None:
-        log(event, connection=connection, **fields)
-
-    return write
-
-
-def _repairer(app: HubApp, connection: str) -> Callable[[str, str], Awaitable[None]]:
-    async def open_repair(kind: str, detail: str) -> None:
-        await app.store.open_repair(kind, connection, detail, to_us(app.clock()))
-
-    return open_repair
-
-
-def _clearer(app: HubApp, connection: str) -> Callable[[str], Awaitable[None]]:
-    async def clear_repair(kind: str) -> None:
-        await app.store.clear_repair(kind, connection, to_us(app.clock()))
-
-    return clear_repair

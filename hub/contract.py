@@ -467,6 +467,16 @@ class Hub(Protocol):
     async def stop_batch(self, id: UUID) -> bool:
         """Nothing more of a batch is begun, on any node, and what waits is cancelled; False when there is none."""
 
+    async def resend(self, event: UUID, destination: str, *, before: datetime) -> UUID | None:
+        """Owes an event of the ledger to a destination (of the connection's own subscriptions) once more.
+
+        Where it was never owed it is owed as today's subscriptions say, else as its next generation; answers the
+        delivery's id. None: it is still to be sent, was owed again at or after ``before``, or no subscription leads
+        it there. What may leave is judged when it is sent, as ever.
+
+        Raises: InputError (410) when the event's content is gone.
+        """
+
     @property
     def directory(self) -> Directory: ...
 
@@ -580,6 +590,53 @@ class LogEvent:
     plain: bool = False
 
 
+# -- pages -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRequest:
+    """A request to a plugin's page. Header names are lower case; of a name that comes twice the last value counts."""
+
+    method: str
+    path: str
+    #: Values of the names in braces in the route's path.
+    params: Mapping[str, str]
+    query: Mapping[str, str]
+    #: Fields of a form (``application/x-www-form-urlencoded``).
+    form: Mapping[str, str]
+    cookies: Mapping[str, str]
+    headers: Mapping[str, str]
+    #: Address of whoever is connected: the reader, or the proxy before us.
+    remote: str
+    #: Whether the reader came by https, as far as the hub or the proxy before it knows.
+    secure: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageResponse:
+    """An answer; the hub adds the headers that keep it in its frame, out of caches and free of outside resources."""
+
+    body: bytes = b""
+    status: int = 200
+    media: str = "text/html"
+    #: ``Location``, ``Set-Cookie``, ``Cache-Control``, ``Retry-After``, ``Content-Disposition``.
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRoute:
+    """A page that a plugin serves beside the console, below a first path segment of its own: ``/portal/...``."""
+
+    method: Literal["GET", "POST"]
+    #: Names in braces are handed over in ``PageRequest.params``.
+    path: str
+    handle: Callable[[Hub, PageRequest], Awaitable[PageResponse]]
+    #: Who asks, as the plugin finds it (its own sessions); ``Hub.principal`` while ``handle`` runs, and without one
+    #: somebody who may see nothing. None: a page for people of this installation, behind the console's own rule.
+    who: Callable[[Hub, PageRequest], Awaitable[Principal | None]] | None = None
+    max_body_bytes: int = 64 * 1024
+
+
 Report = Callable[[Mapping[str, Any]], None]
 
 
@@ -631,7 +688,7 @@ __all__ = [
     "OPERATOR", "Accepted", "Admission", "Admit", "Cancel", "CheckStep", "Command", "Committed", "Connection",
     "ConnectionContext", "ConnectionSettings", "ConnectorType", "Delivered", "DestinationSpec", "Directory",
     "EventType", "Exchange", "FeedView", "Guard", "Handler", "Hold", "Hub", "Inbound", "LogEvent",
-    "Outcome", "Page", "Principal", "Query", "RawRequest", "Receiver", "RecordRefs", "Refused", "Report", "Rest",
+    "Outcome", "Page", "PageRequest", "PageResponse", "PageRoute", "Principal", "Query", "RawRequest", "Receiver", "RecordRefs", "Refused", "Report", "Rest",
     "RetryLater", "Schema", "Scope", "Sealed", "SecretRef", "Shipment", "Simulator", "Sink", "Source", "Statement",
     "UnitOfWork", "Unknown", "Verified",
 ]  # fmt: skip

@@ -10,7 +10,18 @@ from collections.abc import Sequence
 
 import pluggy
 
-from hub.contract import Command, ConnectorType, Directory, EventType, FeedView, Handler, Hub, LogEvent, Schema
+from hub.contract import (
+    Command,
+    ConnectorType,
+    Directory,
+    EventType,
+    FeedView,
+    Handler,
+    Hub,
+    LogEvent,
+    PageRoute,
+    Schema,
+)
 
 PROJECT = "unionhub"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -45,6 +56,11 @@ def hub_log_events() -> Sequence[LogEvent]:  # type: ignore[empty-body]
 @hookspec
 def hub_commands() -> Sequence[Command]:  # type: ignore[empty-body]
     """Operator commands, shown as a group of the command line."""
+
+
+@hookspec
+def hub_pages() -> Sequence[PageRoute]:  # type: ignore[empty-body]
+    """Pages of this plugin's own, below a first path segment that nobody else uses."""
 
 
 @hookspec

@@ -27,12 +27,16 @@ from hub.contract import (
     Handler,
     Hub,
     LogEvent,
+    PageRoute,
     Schema,
 )
 
 GROUP = "unionhub.plugins"
 _EVENT_TYPE = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9_-]+)+\.v[1-9][0-9]*", re.ASCII)
 _LOG_EVENT = re.compile(r"[a-z_]+\.[a-z_]+", re.ASCII)
+#: First segments that are the hub's own.
+_OWN_SEGMENTS = frozenset({"api", "deliveries", "events", "healthz", "in", "live", "metrics", "readyz", "static"})
+_PAGE_PATH = re.compile(r"/([a-z][a-z0-9-]{0,39})(/([a-z0-9._-]+|\{[a-z_]+\}))*/?", re.ASCII)
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,39}", re.ASCII)
 
 
@@ -66,6 +70,8 @@ class Registry:
     #: By "group name", as typed on the command line.
     commands: Mapping[str, Command]
     log_events: Mapping[str, LogEvent]
+    #: By method and path.
+    pages: Mapping[str, PageRoute]
     #: Makes the Directory of this hub; None when no plugin keeps people.
     directory: Callable[[Hub], Directory | None] | None
     #: Makes what keys with an owner read of the feed; None: such keys read nothing.
@@ -118,6 +124,11 @@ class _Kind:
     flaw: Callable[[Any], str | None]
 
 
+def path_segment(route: PageRoute) -> str:
+    """The first segment of a page's path, which is one plugin's alone."""
+    return route.path.split("/", 2)[1]
+
+
 # Plugin authors may not run a type checker, so items are looked at as if nothing were known of their fields.
 
 
@@ -158,6 +169,13 @@ def _command_flaw(item: Any) -> str | None:
     return None if callable(item.run) else f"run of {item.group} {item.name} cannot be called"
 
 
+def _page_flaw(item: Any) -> str | None:
+    path = _PAGE_PATH.fullmatch(item.path)
+    if item.method not in ("GET", "POST") or path is None or path[1] in _OWN_SEGMENTS:
+        return f"path {item.method!r} {item.path!r}"
+    return None if callable(item.handle) else f"handle of {item.path} cannot be called"
+
+
 _KINDS = (
     _Kind("hub_connector_types", ConnectorType, lambda x: str(x.name), _connector_flaw),
     _Kind("hub_event_types", EventType, lambda x: str(x.name), _event_flaw),
@@ -165,6 +183,7 @@ _KINDS = (
     _Kind("hub_schemas", Schema, lambda x: str(x.owner), _schema_flaw),
     _Kind("hub_log_events", LogEvent, lambda x: str(x.name), _log_event_flaw),
     _Kind("hub_commands", Command, lambda x: f"{x.group} {x.name}", _command_flaw),
+    _Kind("hub_pages", PageRoute, lambda x: f"{x.method} {x.path}", _page_flaw),
 )
 _DIRECTORY = "hub_directory"
 _FEED_VIEW = "hub_feed_view"
@@ -186,6 +205,9 @@ class _Building:
                 raise _LeftOut("duplicate", point.name)
             hooks = _register(point.name, _import(point))
             answers = {kind.hook: self._ask(kind, hooks[kind.hook]) for kind in _KINDS if kind.hook in hooks}
+            segments = {path_segment(route) for route in answers.get("hub_pages", {}).values()}
+            if taken := segments & {path_segment(route) for route in self.items["hub_pages"].values()}:
+                raise _LeftOut("duplicate", f"/{min(taken)}/")
             if _DIRECTORY in hooks and self.directory is not None:
                 raise _LeftOut("duplicate", _DIRECTORY)
             if _FEED_VIEW in hooks and self.feed_view is not None:
@@ -235,6 +257,7 @@ class _Building:
             schemas=frozen["hub_schemas"],
             commands=frozen["hub_commands"],
             log_events=frozen["hub_log_events"],
+            pages=frozen["hub_pages"],
             directory=self.directory,
             feed_view=self.feed_view,
             plugins=tuple(self.plugins),

@@ -77,6 +77,8 @@ class Lives:
         self.url = ""
         self.ended = asyncio.Event()
         self.ready = asyncio.Event()
+        #: Everything is imported: the first life takes no longer than the others.
+        self.warm = asyncio.Event()
         self.status = 0
         self._reading = asyncio.create_task(self._read())
 
@@ -84,7 +86,9 @@ class Lives:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             word, _, rest = line.decode().strip().partition(" ")
-            if word == "born":
+            if word == "waiting":
+                self.warm.set()
+            elif word == "born":
                 self.pid = int(rest)
             elif word == "ready":
                 self.url = rest
@@ -124,6 +128,7 @@ async def fork_server() -> AsyncIterator[Lives]:
     )  # fmt: skip
     lives = Lives(process)
     try:
+        await asyncio.wait_for(lives.warm.wait(), DRAIN_S)
         yield lives
     finally:
         await lives.close()
@@ -142,9 +147,18 @@ async def _first(*events: asyncio.Event) -> None:
 
 
 async def installation(
-    lives: Lives, folder: Path, database_url: str, phases: Sequence[str], seed: int, without: str = ""
+    lives: Lives,
+    folder: Path,
+    database_url: str,
+    phases: Sequence[str],
+    seed: int,
+    without: str = "",
+    passes: int = 25,
 ) -> Verdict:
     """Kills one hub at these phases, one after the other, then looks it over.
+
+    Args:
+        passes: of a place before the fatal one, at most: how much work each life does.
 
     Raises: RuntimeError when a phase was not reached: then it was not tested.
     """
@@ -155,7 +169,7 @@ async def installation(
         base = {"folder": str(folder), "database_url": database_url, "partner": partner.address, "without": without}
         for phase in phases:
             partner.life += 1
-            await _one_life(lives, partner, callers, phase, dice, base, verdict)
+            await _one_life(lives, partner, callers, phase, min(passes, PASSES.get(phase, passes)), dice, base, verdict)
         partner.life += 1
         partner.report = lambda ref, state: None
         await _last_life(lives, callers, folder, database_url, partner, base, verdict)
@@ -163,10 +177,10 @@ async def installation(
 
 
 async def _one_life(
-    lives: Lives, partner: Partner, callers: Callers, phase: str, dice: random.Random, base: dict[str, str],
-    verdict: Verdict,
+    lives: Lives, partner: Partner, callers: Callers, phase: str, passes: int, dice: random.Random,
+    base: dict[str, str], verdict: Verdict,
 ) -> None:  # fmt: skip
-    nth = dice.randint(1, PASSES.get(phase, 25))
+    nth = dice.randint(1, passes)
     partner.seen = 0
     partner.on_request = lambda count: _kill_at(lives, phase == "partner.received", count, nth)
     callers.on_acknowledged = lambda count: _kill_at(lives, phase == "caller.answered", count, nth)

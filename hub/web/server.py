@@ -16,7 +16,7 @@ from hub.app import HubApp
 from hub.errors import Busy, HubError
 from hub.log import log
 from hub.retention import observe
-from hub.web import api, console, inbound
+from hub.web import api, console, inbound, pages
 from hub.web.access import Access, is_loopback, tell
 from hub.web.problems import problem, problem_of
 
@@ -25,6 +25,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 HUB: web.AppKey[HubApp] = web.AppKey("hub", HubApp)
 ACCESS: web.AppKey[Access] = web.AppKey("access", Access)
+#: Below these, plugins let their own readers in.
+PAGES: web.AppKey[tuple[str, ...]] = web.AppKey("pages", tuple)
 #: Answers without a person in front of them: no token, no host rule.
 _OPEN = (inbound.PREFIX, "/healthz", "/readyz")
 
@@ -42,6 +44,7 @@ def build(hub: HubApp, token: str = "") -> web.Application:
     app.on_response_prepare.append(tell)
     api.mount(app, hub)
     console.mount(app, hub)
+    app[PAGES] = pages.mount(app, hub)
     return app
 
 
@@ -161,8 +164,8 @@ async def _last_resort(request: web.Request, handler: Handler) -> web.StreamResp
 
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Console and API are for whoever ``Access`` admits."""
-    if not request.path.startswith(_OPEN):
+    """Console and API are for whoever ``Access`` admits; a plugin's own pages for whom the plugin does."""
+    if not request.path.startswith((*_OPEN, *request.app[PAGES])):
         await request.app[ACCESS].admit(request)
     return await handler(request)
 

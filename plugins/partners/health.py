@@ -107,9 +107,11 @@ class Health:
         if outage is None:
             outage = self._outages[destination] = _Outage(now)
         lasted = now - outage.since
-        if lasted >= DISABLE_AFTER:
+        if outage.told >= 2 and lasted >= DISABLE_AFTER:
             return True
         if lasted >= HALF_WAY and outage.told < 2:
+            # Nobody is switched off without the warning, whatever an idle endpoint or a stopped hub left behind.
+            outage.since = max(outage.since, now - HALF_WAY)
             await self._tell(destination, outage, 2, "half_way", reason, now)
         elif not outage.told:
             last = self._last_told.get(destination)
@@ -125,18 +127,23 @@ class Health:
         if await self._commit(UnitOfWork(statements=[save], drafts=[self._draft(FAILING, stage, data)])):
             outage.saved, outage.told = True, told
             self._last_told[destination] = now
-            await self._context.open_repair(REPAIR, destination)
+            if self._outages.get(destination) is outage:
+                await self._context.open_repair(REPAIR, destination)
+            else:  # it has worked while this was being written down
+                await self._end(destination, outage)
 
     async def worked(self, destination: str) -> None:
         """A success: what was told is taken back."""
         outage = self._outages.pop(destination, None)
-        if outage is None or not outage.saved:
-            return
+        if outage is not None and outage.saved and not await self._end(destination, outage):
+            self._outages.setdefault(destination, outage)
+
+    async def _end(self, destination: str, outage: _Outage) -> bool:
         draft = self._draft(RECOVERED, "", self._data(destination, outage))
-        if await self._commit(UnitOfWork(statements=[tables.END_OUTAGE(destination=destination)], drafts=[draft])):
+        done = await self._commit(UnitOfWork(statements=[tables.END_OUTAGE(destination=destination)], drafts=[draft]))
+        if done:
             await self._clear_repair()
-        else:
-            self._outages[destination] = outage
+        return done
 
     async def disabled(self, destination: str, reason: str, now: datetime) -> None:
         """It is switched off now; once it is resumed, its days are counted anew."""

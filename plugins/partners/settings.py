@@ -183,7 +183,7 @@ class PartnerSettings(Guarded):
 
 
 class PartnersSettings(Guarded):
-    """Partners and endpoints that are managed by ``unionhub partners`` and the API; a hub has one such connection."""
+    """Partners and endpoints that commands and the API manage; a hub has one such connection."""
 
 
 class MailSettings(ConnectionSettings):

@@ -145,7 +145,7 @@ SAVE_OUTAGE: Final = query(
     text(
         "INSERT INTO partners_outage (destination, connection, failing_since, told)"
         " VALUES (:destination, :connection, :failing_since, :told) ON CONFLICT (destination) DO UPDATE SET"
-        " told = CASE WHEN excluded.told > partners_outage.told THEN excluded.told ELSE partners_outage.told END"
+        " failing_since = excluded.failing_since, told = excluded.told WHERE excluded.told > partners_outage.told"
     )
 )
 END_OUTAGE: Final = query(text("DELETE FROM partners_outage WHERE destination = :destination"))

@@ -60,7 +60,7 @@ def measure(text: str, reference_bits: int = 8, added_units: int = 0) -> Size:
     counted = text + "x" * added_units
     return Size(
         "GSM-7" if data_coding == split.GSM7 else "UCS-2",
-        sum(split.units(character, data_coding) for character in counted),
+        split.total_units(counted, data_coding),
         len(split.cut(counted, data_coding, reference_bits)),
     )
 

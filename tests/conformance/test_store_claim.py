@@ -45,6 +45,23 @@ async def test_a_job_carries_its_event(desk: Desk) -> None:
     assert (job.claimed_at, job.send_at, job.breaker_open) == (desk.now, 0, False)
 
 
+async def test_rows_claimed_together_keep_their_bytes_apart(desk: Desk) -> None:
+    every = bytes(range(256)) * 64
+    pairs = [(b"", None), (b"\0\xff\xc3", b"key"), (every, b"\0"), (every + b"\0", None), (b'"\\,]', b"\xff\xff")]
+    drafts = [fact(str(i), desk.now, ["a"], content=body, order_key=key) for i, (body, key) in enumerate(pairs)]
+    await desk.store.commit(Unit(drafts=drafts))
+    jobs = {job.event_id: job for job in await desk.claim()}
+    for draft in drafts:
+        job, row = jobs[draft.event[0]], draft.deliveries[0]
+        assert (job.id, job.content, job.order_key, job.projection) == (
+            row.id,
+            draft.content[3],
+            row.order_key,
+            row.projection,
+        )
+        assert (job.correlation_id, job.batch_id, job.body_sha256) == (draft.event[6], None, None)
+
+
 async def test_only_what_this_process_has_room_for_is_taken(desk: Desk) -> None:
     await many(desk, "a", 5)
     await many(desk, "b", 5)

@@ -18,6 +18,7 @@ import pytest
 from benchmarks.torture import kills
 from benchmarks.torture.partner import Callers, Partner
 from hub.contract import Delivered, Hold, Outcome, RetryLater, Shipment
+from hub.model import to_us
 from hub.schedule import slot
 from hub.settings_model import parse_schedule
 from hub.testing import START, RecordingSink, StandingClock, eventually
@@ -97,6 +98,8 @@ async def _a_day(folder: Path) -> bytes:
     ]
     schedules = [parse_schedule(text) for text in ("every 5m", "0 6 * * *", "0 0 1 * *", "30 23 * * sun,mon")]
     found: list[object] = [[slot(schedule, moment) for schedule in schedules] for moment in moments]
+    six = to_us(moments[2]) // 60_000_000
+    assert found[2][1] == six, "23:00 in UTC is six in the morning in Vietnam, wherever the machine stands"  # type: ignore[index]
     clock = StandingClock()
     site = Site(folder, clock)
     sink = site.sink("alpha")

@@ -34,13 +34,17 @@ SWITCH_S = 0.0005
 _DUE = "UPDATE destination SET next_due_at = ? WHERE id = ? AND next_due_at > ?"
 
 _BLOB_NAMES = {"q.id", "q.event_id", "q.batch_id", "q.projection", "q.order_key", "q.body_sha256", "e.correlation_id"}
-#: Columns of a pick that are blobs: they travel as hexadecimal.
+#: Columns of a pick that are blobs: their lengths stand in the JSON, their bytes one after the other beside it.
 _BLOBS = tuple(i for i, column in enumerate(claim.COLUMNS) if column in _BLOB_NAMES)
 _BODY = claim.COLUMNS.index("c.body")
-_TEXTS = [f"hex({column})" if i in _BLOBS else column for i, column in enumerate(claim.COLUMNS)]
-_TEXTS[_BODY] = "iif(length(c.body) <= 16384, hex(c.body), NULL)"
+#: A longer content is read for itself: hundreds at once would take more memory than they save time.
+_SHORT = "length(c.body) <= 16384"
+_TEXTS = [f"length({column})" if i in _BLOBS else column for i, column in enumerate(claim.COLUMNS)]
+_TEXTS[_BODY] = f"iif({_SHORT}, length(c.body), NULL)"
+_BYTES = " || ".join([f"coalesce({claim.COLUMNS[i]}, x'')" for i in _BLOBS] + [f"iif({_SHORT}, c.body, x'')"])
 _PICK = (
-    f"SELECT '[' || group_concat(j) || ']' FROM (SELECT json_array({', '.join(_TEXTS)}) AS j FROM {claim.FROM} WHERE "
+    "SELECT '[' || group_concat(j) || ']', group_concat(b, '') FROM (SELECT"
+    f" json_array({', '.join(_TEXTS)}) AS j, {_BYTES} AS b FROM {claim.FROM} WHERE "
 )
 
 Op = Callable[["Tx"], Any]
@@ -50,11 +54,12 @@ Job = tuple[Op, "asyncio.Future[Any]"]
 class Tx:
     """``hub.store.ops.tx.Tx`` on a cursor. ``tally`` is folded into the counters before COMMIT."""
 
-    __slots__ = ("execute", "tally")
+    __slots__ = ("_db", "execute", "tally")
     violation: type[Exception] = sqlite3.IntegrityError
     concurrent = False
 
     def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
         self.execute = db.cursor().execute
         self.tally: dict[tuple[str, str], int] = {}
 
@@ -90,19 +95,21 @@ class Tx:
         return touched
 
     def pick(self, condition: str, parameters: Sequence[Any]) -> list[Sequence[Any]]:
-        """All rows as one JSON text: a step per row would give up the interpreter lock for each of them."""
-        text = self.execute(_PICK + condition + ")", parameters).fetchone()[0]
-        if text is None:
-            return []
-        rows: list[Sequence[Any]] = []
-        for row in orjson.loads(text):
-            for i in _BLOBS:
-                row[i] = bytes.fromhex(row[i]) or None
-            if row[_BODY] is None:  # too long to travel as text
+        """All rows as one: a step per row would give up the interpreter lock for each of them."""
+        self._db.text_factory = bytes
+        try:
+            text, blobs = self.execute(_PICK + condition + ")", parameters).fetchone()
+        finally:
+            self._db.text_factory = str
+        rows: list[Any] = [] if text is None else orjson.loads(text)
+        start = 0
+        for row in rows:
+            for i in (*_BLOBS, _BODY):
+                if row[i] is not None:
+                    end = start + row[i]
+                    row[i], start = blobs[start:end], end
+            if row[_BODY] is None:
                 row[_BODY] = self.execute("SELECT body FROM content WHERE event_id = ?", (row[1],)).fetchone()[0]
-            else:
-                row[_BODY] = bytes.fromhex(row[_BODY])
-            rows.append(row)
         return rows
 
     def count(self, destination: str, state: str, delta: int) -> None:

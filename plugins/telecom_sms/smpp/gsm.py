@@ -21,11 +21,14 @@ SEPTETS: Final[dict[str, bytes]] = {
     **{character: bytes((code,)) for code, character in enumerate(_BASIC) if code != ESCAPE},
     **{character: bytes((ESCAPE, code)) for code, character in _EXTENSION.items()},
 }
+#: The characters that cost one septet, and all of them.
+SINGLE: Final = frozenset(character for character, septets in SEPTETS.items() if len(septets) == 1)
+_ALL: Final = frozenset(SEPTETS)
 
 
 def fits(text: str) -> bool:
     """Whether every character of ``text`` is in the alphabet or its extension."""
-    return all(character in SEPTETS for character in text)
+    return _ALL.issuperset(text)
 
 
 def encode(text: str) -> bytes:

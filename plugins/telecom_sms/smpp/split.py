@@ -37,6 +37,20 @@ def units(character: str, data_coding: int) -> int:
     return 2 if ord(character) > 0xFFFF else 1
 
 
+def _has_pairs(text: str, data_coding: int) -> bool:
+    """Whether some character costs two; few texts have one, and the others need no look at each letter."""
+    if data_coding == GSM7:
+        return not gsm.SINGLE.issuperset(text)
+    return bool(text) and max(text) > "\uffff"
+
+
+def total_units(text: str, data_coding: int) -> int:
+    """Septets or UTF-16 code units of the whole text, without headers."""
+    if not _has_pairs(text, data_coding):
+        return len(text)
+    return sum(units(character, data_coding) for character in text)
+
+
 def choose_coding(text: str) -> int:
     return GSM7 if gsm.fits(text) else UCS2
 
@@ -44,9 +58,11 @@ def choose_coding(text: str) -> int:
 def cut(text: str, data_coding: int, reference_bits: int) -> list[str]:
     """``text`` in the fewest pieces that fit, cut between code points; one empty piece for an empty text."""
     single, part = limits(data_coding, reference_bits)
-    costs = [units(character, data_coding) for character in text]
-    if sum(costs) <= single:
+    if total_units(text, data_coding) <= single:
         return [text]
+    if not _has_pairs(text, data_coding):
+        return [text[start : start + part] for start in range(0, len(text), part)]
+    costs = [units(character, data_coding) for character in text]
     pieces: list[str] = []
     start = used = 0
     for index, cost in enumerate(costs):

@@ -6,6 +6,7 @@ import hmac
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.console_site import served
 from tests.engines import stored_bytes
 
 KEY = "a-shared-secret-of-24-bytes"
+SCHEMA = {"type": "object", "properties": {"second": {"type": "integer"}}}
 OTHER = "vn.congdoan.case.returned.v1"
 HMAC: dict[str, Any] = {"verify": "hmac", "recipe": "github", "secrets": [{"env": "SOURCE_KEY"}]}
 BODY = {"ma": "HS-1", "nguoi": {"so": "0912555123"}, "trang_thai": "da_tra", "dong": [{"n": 1}, {"n": 2}]}
@@ -42,7 +44,7 @@ async def source(
     registry = registry_of(
         load_plugins(),
         connector_types=[connector("desk", Connection(sink=sink))],
-        event_types=[plain_event_type(OTHER, thin=("code", "state", "second"))],
+        event_types=[replace(plain_event_type(OTHER, thin=("code", "state", "second")), schema=SCHEMA)],
     )
     subscriptions = [{"name": "s", "types": [RECEIVED, OTHER], "to": "desk", "fields": ["body.ma", "state"]}]
     connections = {"nguon": {"type": "inbound", "settings": settings, "inbound": inbound or {}}, "desk": {}}
@@ -103,14 +105,23 @@ async def test_an_id_in_a_header_tells_messages_apart(tmp_path: Path, monkeypatc
 async def test_what_does_not_fit_its_type_is_kept_and_read_once_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {**HMAC, "fields": {"code": "nowhere"}}
+    settings = {**HMAC, "event_type": OTHER, "fields": {"second": "ma"}}
     async with source(tmp_path, monkeypatch, settings) as (hub, url, _):
         assert await post(url, BODY) == 202
+        assert OTHER not in [event["type"] for event in await views.events(hub.store)]
         (repair,) = await views.repairs(hub.store)
         assert (repair["kind"], repair["object"]) == ("not_understood", "nguon")
     async with source(tmp_path, monkeypatch, HMAC) as (hub, url, _):
         assert await hub.reread("nguon") == (1, 0)
         assert [e["type"] for e in await views.events(hub.store)].count(RECEIVED) == 1
+
+
+async def test_a_message_without_any_configured_field_is_not_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with source(tmp_path, monkeypatch, {**HMAC, "fields": {"code": "nowhere"}}) as (hub, url, _):
+        assert await post(url, BODY) == 202
+        assert len(await views.repairs(hub.store)) == 1
 
 
 async def test_a_type_that_is_in_no_catalogue_is_our_fault_and_loses_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,6 +17,7 @@ from hub.contract import Delivered, Refused, RetryLater, Scope, UnitOfWork
 from hub.model import Draft, Json, from_us, new_id
 from hub.plugins import load_plugins
 from hub.testing import StandingClock, eventually, plain_event_type, registry_of, running_hub
+from plugins.partners.connector import PartnerSink
 from plugins.partners.health import DISABLE_AFTER, HALF_WAY
 from tests.plugins.partners.conftest import SECRET, Clock, Open, event, ship
 from tests.plugins.partners.test_guard import Listener, listening
@@ -111,6 +113,40 @@ async def test_a_success_is_told_and_begins_the_count_anew(open_partner: Open, c
         partner.answer = answer(500)
         clock.moment += timedelta(days=4)
         assert isinstance(await ship(connection, event()), RetryLater)
+
+
+async def test_nobody_is_switched_off_without_the_warning_half_way(open_partner: Open, clock: Clock) -> None:
+    """A failure, days without an event, a failure: that is no outage of five days."""
+    async with listening(Listener(answer(500)), "127.0.0.1") as partner:
+        connection = open_partner(f"http://127.0.0.1:{partner.port}/")
+        await ship(connection, event())
+        clock.moment += timedelta(days=9)
+        for _ in range(2):
+            assert isinstance(await ship(connection, event()), RetryLater)
+        assert clock.told() == [("failing", "first"), ("failing", "half_way")]
+        clock.moment += DISABLE_AFTER - HALF_WAY
+        assert isinstance(await ship(connection, event()), Refused)
+
+
+async def test_a_success_while_the_failure_is_written_down_takes_it_back(open_partner: Open, clock: Clock) -> None:
+    connection = open_partner("https://nhan.example.vn/")
+    sink = connection.sink
+    assert isinstance(sink, PartnerSink)
+    written, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(unit: UnitOfWork) -> None:
+        written.set()
+        await go_on.wait()
+        clock.units.append(unit)
+
+    clock.commit = slowly  # type: ignore[method-assign]  # the ledger takes its time
+    telling = asyncio.create_task(sink.health.failed("a", "http_500", clock.now()))
+    await written.wait()
+    await sink.health.worked("a")
+    go_on.set()
+    await telling
+    assert clock.told() == [("failing", "first"), ("recovered", "")]
+    assert not sink.health.failing
 
 
 async def test_one_that_fails_now_and_then_is_told_of_once_an_hour(open_partner: Open, clock: Clock) -> None:
