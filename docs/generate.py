@@ -390,7 +390,8 @@ def values() -> str:
     made = [
         contract.UnitOfWork, contract.Guard, contract.Sealed, model.Draft, model.Audience, model.Receipt, model.Event,
         contract.Shipment, contract.Page, contract.Connection, contract.ConnectionContext, contract.ConnectorType,
-        contract.EventType, contract.Handler, contract.Schema, contract.Command, contract.Simulator,
+        contract.EventType, contract.Handler, contract.Schema, contract.Command, contract.Rest, contract.Principal,
+        contract.RawRequest, contract.Inbound, contract.Simulator,
         contract.DestinationSpec,
     ]  # fmt: skip
     rows = []

@@ -41,7 +41,12 @@ def _typed(kind: type) -> BeforeValidator:
     def read(value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, str) or (info.context or {}).get("rest"):
             return value
-        return [part.strip() for part in value.split(",") if part.strip()] if kind is list else orjson.loads(value)
+        if kind is list:
+            return [part.strip() for part in value.split(",") if part.strip()]
+        try:
+            return orjson.loads(value)
+        except ValueError:
+            raise ValueError("không phải JSON / not JSON") from None
 
     return BeforeValidator(read)
 
@@ -211,12 +216,16 @@ async def _publish(hub: Hub, p: Publish, report: Report) -> Json:
     app, who = _app(hub), hub.principal
     kind = app.registry.event_types.get(p.type)
     if kind is None:
-        raise InputError("not in the catalogue", problem="event-type-unknown", status=422, at="#/type")
+        said = "loại sự kiện không có trong danh mục / this event type is not in the catalogue"
+        raise InputError(said, problem="event-type-unknown", status=422, at="#/type")
     if (found := misfit(kind.schema, p.data)) is not None:
         place, rule = found
-        raise InputError(f"does not fit {rule}", problem="payload-invalid", status=422, at=f"#/data{place}")
+        vi, en = f"data{place} không đúng lược đồ: {rule}", f"data{place} does not fit the schema: {rule}"
+        raise InputError(f"{vi} / {en}", problem="payload-invalid", status=422, at=f"#/data{place}")
     if p.subject is not None and not _OPAQUE.fullmatch(p.subject):
-        raise InputError("an opaque id: letters, digits and . _ : @ / -, and no number", status=422, at="#/subject")
+        vi = "subject là mã ghi công khai: chữ không dấu, số và . _ : @ / -, không phải số điện thoại hay số định danh"
+        en = "subject is an opaque id: letters, digits and . _ : @ / -, no phone and no citizen number"
+        raise InputError(f"{vi} / {en}", status=422, at="#/subject")
     if not who.sees_all and (who.owner or p.scope not in (who.sees or ())):
         raise NotFound
     draft = Draft(

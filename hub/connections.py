@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -173,6 +174,9 @@ class _ConnectionHub:
 
     async def batch(self, id: UUID) -> Json | None:
         return await self._core.batch(id)
+
+    async def resend(self, event: UUID, destination: str, *, before: datetime) -> UUID | None:
+        return await self._core.resend(event, destination, before=before)
 
     async def stop_batch(self, id: UUID) -> bool:
         return await self._core.stop_batch(id)

@@ -688,7 +688,7 @@ __all__ = [
     "OPERATOR", "Accepted", "Admission", "Admit", "Cancel", "CheckStep", "Command", "Committed", "Connection",
     "ConnectionContext", "ConnectionSettings", "ConnectorType", "Delivered", "DestinationSpec", "Directory",
     "EventType", "Exchange", "FeedView", "Guard", "Handler", "Hold", "Hub", "Inbound", "LogEvent",
-    "Outcome", "Page", "PageRequest", "PageResponse", "PageRoute", "Principal", "Query", "RawRequest", "Receiver", "RecordRefs", "Refused", "Report", "Rest",
-    "RetryLater", "Schema", "Scope", "Sealed", "SecretRef", "Shipment", "Simulator", "Sink", "Source", "Statement",
-    "UnitOfWork", "Unknown", "Verified",
+    "Outcome", "Page", "PageRequest", "PageResponse", "PageRoute", "Principal", "Query", "RawRequest", "Receiver",
+    "RecordRefs", "Refused", "Report", "Rest", "RetryLater", "Schema", "Scope", "Sealed", "SecretRef", "Shipment",
+    "Simulator", "Sink", "Source", "Statement", "UnitOfWork", "Unknown", "Verified",
 ]  # fmt: skip

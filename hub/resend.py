@@ -14,10 +14,10 @@ from hub.routing import Router
 from hub.sql import query
 from hub.store.base import Store
 
+_HERE = "id >= ?1 AND id <= ?2 AND event_id = ?3 AND destination = ?4"
 _KNOWN = (
-    "SELECT id, generation, created_at, 1 FROM queue WHERE id >= ?1 AND id <= ?2 AND event_id = ?3 AND destination = ?4 UNION ALL"
-    " SELECT id, generation, created_at, 0 FROM delivery WHERE id >= ?1 AND id <= ?2 AND event_id = ?3 AND destination = ?4"
-    " ORDER BY 2 DESC"
+    f"SELECT id, generation, created_at, 1 FROM queue WHERE {_HERE} UNION ALL"
+    f" SELECT id, generation, created_at, 0 FROM delivery WHERE {_HERE} ORDER BY 2 DESC"
 )
 #: Locks the event while its content is there and the delivery is not: of two who ask at once, one makes it.
 _NOT_YET = query(

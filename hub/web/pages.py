@@ -76,7 +76,7 @@ async def _read(hub: HubApp, route: PageRoute, request: web.Request) -> PageRequ
         form = dict(pairs)
     params, query = dict(request.match_info), dict(request.query.items())
     # What no column of text holds, and no page shows.
-    if any("\0" in v or not v.isascii() and _is_broken(v) for v in (*params.values(), *query.values(), *form.values())):
+    if any(_is_broken(value) for value in (*params.values(), *query.values(), *form.values())):
         raise InputError(problem="request-malformed", status=400)
     return PageRequest(
         method=request.method,
@@ -92,7 +92,7 @@ async def _read(hub: HubApp, route: PageRoute, request: web.Request) -> PageRequ
 
 
 def _is_broken(text: str) -> bool:
-    return any("\ud800" <= c <= "\udfff" for c in text)
+    return "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text))
 
 
 def _made(answer: PageResponse) -> web.Response:

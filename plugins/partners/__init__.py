@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hub.contract import Command, ConnectorType, EventType, FeedView, Hub, LogEvent, Schema
+from hub.contract import Command, ConnectorType, EventType, FeedView, Hub, LogEvent, PageRoute, Schema
 from hub.hookspecs import hookimpl
 from plugins.partners.commands import COMMANDS
 from plugins.partners.feed import PartnerFeed
 from plugins.partners.health import EVENT_TYPES
 from plugins.partners.mail import open_mail
 from plugins.partners.managed import open_managed, open_partner
+from plugins.partners.portal import LINK, PAGES
 from plugins.partners.settings import MailSettings, PartnerSettings, PartnersSettings
 from plugins.partners.simulated import SIMULATOR
 from plugins.partners.tables import SCHEMA
@@ -46,7 +47,12 @@ def hub_connector_types() -> Sequence[ConnectorType]:
 
 @hookimpl
 def hub_commands() -> Sequence[Command]:
-    return COMMANDS
+    return [*COMMANDS, LINK]
+
+
+@hookimpl
+def hub_pages() -> Sequence[PageRoute]:
+    return PAGES
 
 
 @hookimpl

@@ -364,6 +364,16 @@ COMMANDS = (
         writes=False,
     ),
     _command(
+        "event",
+        "Xem một sự kiện như đơn vị được xem.",
+        "Show an event as the partner may see it.",
+        p.EventParams,
+        trial.show_event,
+        "GET",
+        _AT + "/events/{event}",
+        writes=False,
+    ),
+    _command(
         "test",
         "Gửi thử một sự kiện đánh dấu test tới địa chỉ nhận.",
         "Send an event marked test to an endpoint.",

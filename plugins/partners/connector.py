@@ -29,8 +29,9 @@ from hub.model import Event, Json
 from hub.signing import parse_private_key, parse_secret
 from plugins.partners.content_filter import Filter
 from plugins.partners.endpoint import Book, Endpoint, FixedBook, Keys, specs
-from plugins.partners.grants import what_may_leave
+from plugins.partners.grants import cut, what_may_leave
 from plugins.partners.health import STOPPED, TOO_LONG, Health
+from plugins.partners.inbox import is_inbox, receive
 from plugins.partners.schema import CONTENT_TYPE, cloud_event, request
 from plugins.partners.settings import PartnerSettings
 
@@ -46,6 +47,8 @@ class PartnerSink:
     resend_is_safe = True
 
     def __init__(self, context: ConnectionContext, book: Book) -> None:
+        self._hub = context.hub
+        self._hub = context.hub
         self._now = context.hub.now
         self._book = book
         self.health = Health(context, self._partner_of)
@@ -90,22 +93,24 @@ class PartnerSink:
             data = _granted(endpoint, shipment.event, now)
             if isinstance(data, str):
                 return RetryLater(reason=data)  # it ended this very moment: the next try cancels
-            headers, body = request(replace(shipment.event, data=data), endpoint.mode)
+            dataref = ""
+            if endpoint.reference:
+                kind = self._hub.event_types.get(shipment.event.type)
+                data, dataref = cut(data, kind.thin if kind else ()), endpoint.reference + str(shipment.event.id)
+            headers, body = request(replace(shipment.event, data=data), endpoint.mode, dataref=dataref)
         message_id = str(shipment.event.id)
         timestamp = int(now.timestamp())
-        reply = await exchange(
-            session,
-            "POST",
-            endpoint.target,
-            headers={
-                **headers,
-                "webhook-id": message_id,
-                "webhook-timestamp": str(timestamp),
-                "webhook-signature": endpoint.keys.signatures(message_id, timestamp, body, now),
-            },
-            data=body,
-            deadline_s=min(endpoint.timeout_s, shipment.deadline_s),
-        )
+        signed = {
+            **headers,
+            "webhook-id": message_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": endpoint.keys.signatures(message_id, timestamp, body, now),
+        }
+        if is_inbox(endpoint.target):
+            reply = await receive(self._hub, endpoint, signed, body)
+        else:
+            deadline_s = min(endpoint.timeout_s, shipment.deadline_s)
+            reply = await exchange(session, "POST", endpoint.target, headers=signed, data=body, deadline_s=deadline_s)
         outcome = _outcome(reply, now)
         if type(outcome) is Delivered:
             if shipment.destination in self.health.failing:
@@ -136,6 +141,8 @@ class PartnerSink:
         for endpoint in self._book.endpoints.values():
             if not isinstance(endpoint.target, URL):
                 yield CheckStep("url", False, endpoint.target.code)
+                continue
+            if is_inbox(endpoint.target):
                 continue
             async for step in check_steps(endpoint.target, allowed=self._allows):
                 yield step if not endpoint.name else replace(step, step=f"{endpoint.name} {step.step}")

@@ -34,6 +34,8 @@ class Keys:
 
     def signatures(self, message_id: str, timestamp: int, body: bytes, now: datetime) -> str:
         """Value of ``webhook-signature``: the current keys first."""
+        if self.private is None and not self.older_secrets and self.secret is not None:
+            return sign(self.secret, message_id, timestamp, body)  # nearly always: keep it cheap
         with_older = self.older_until is None or now < self.older_until
         found = []
         if self.secret is not None:
@@ -62,6 +64,8 @@ class Endpoint:
     #: None: the subscription in the file says what may leave.
     grants: tuple[Grant, ...] | None = None
     filter: Filter | None = None
+    #: Where the partner reads the whole of what it is granted, before an event's id; then events go out thin.
+    reference: str = ""
     #: What it wants of the types granted to its partner.
     types: tuple[str, ...] = ()
 

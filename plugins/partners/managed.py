@@ -16,7 +16,7 @@ import orjson
 from hub.contract import Connection, ConnectionContext, Hub, Subscribed
 from hub.model import from_us
 from hub.signing import parse_private_key, parse_secret
-from plugins.partners import tables
+from plugins.partners import inbox, replays, tables
 from plugins.partners.access import sending
 from plugins.partners.connector import PartnerSink, open_connection
 from plugins.partners.content_filter import BadFilter, Filter
@@ -49,7 +49,7 @@ def read_grant(row: Sequence[Any]) -> Grant:
     )
 
 
-async def read_endpoints(hub: Hub, rows: Sequence[Sequence[Any]], guard: Guard) -> list[Endpoint]:
+async def read_endpoints(hub: Hub, rows: Sequence[Sequence[Any]], guard: Guard, public_url: str = "") -> list[Endpoint]:
     """Endpoints of rows of ``tables.ENDPOINTS``; one whose keys were destroyed is left out."""
     sealed = [(subject_of(row[0]), value) for row in rows for value in row[5:9]]
     opened = await hub.unseal(sealed)
@@ -63,7 +63,7 @@ async def read_endpoints(hub: Hub, rows: Sequence[Sequence[Any]], guard: Guard) 
             Endpoint(
                 name=f"{partner}.{name}",
                 partner=partner,
-                target=guard.look(url),
+                target=inbox.target_of(url) or guard.look(url),
                 keys=Keys(
                     secret=None if secret is None else parse_secret(secret),
                     private=None if private is None else parse_private_key(private),
@@ -77,10 +77,15 @@ async def read_endpoints(hub: Hub, rows: Sequence[Sequence[Any]], guard: Guard) 
                 rate_per_s=own["rate_per_s"],
                 grants=(),
                 filter=_filter(own["filter"]),
+                reference=reference_of(public_url, partner) if own.get("detail") != "full" else "",
                 types=tuple(orjson.loads(types)),
             )
         )
     return found
+
+
+def reference_of(public_url: str, partner: str) -> str:
+    return f"{public_url}/api/v1/partners/{partner}/events/" if public_url else ""
 
 
 def _filter(text: str) -> Filter | None:
@@ -96,6 +101,7 @@ class ManagedBook:
 
     context: ConnectionContext
     guard: Guard
+    public_url: str = ""
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     limit_per_host: int = 500
     _number: int = -1
@@ -114,7 +120,7 @@ class ManagedBook:
         rows = await hub.fetch(tables.ENDPOINTS())
         self.endpoints = {
             f"{self.context.name}/{each.name}": replace(each, grants=tuple(grants.get(each.partner, ())))
-            for each in await read_endpoints(hub, rows, self.guard)
+            for each in await read_endpoints(hub, rows, self.guard, self.public_url)
         }
         self._number = number
 
@@ -143,7 +149,7 @@ class ManagedBook:
 
 def open_managed(context: ConnectionContext, settings: PartnersSettings) -> Connection:
     """The connection of type ``partners``."""
-    book = ManagedBook(context, settings.guard)
+    book = ManagedBook(context, settings.guard, settings.public_url)
     sink = PartnerSink(context, book)
     routed: list[object] = [()]
 
@@ -156,6 +162,9 @@ def open_managed(context: ConnectionContext, settings: PartnersSettings) -> Conn
     async def look() -> None:
         await book.reload()
         await sink.health.refresh()
+        if sending(context.hub) == context.name:
+            await replays.step(context.hub, context.name, book.endpoints)
+            await inbox.tidy(context.hub)
         # A grant may also have ended by the clock alone.
         if (tuple(book.endpoints.values()), book.wanted(context.hub.now())) != routed[0]:
             await context.changed()

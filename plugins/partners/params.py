@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -85,6 +86,8 @@ class EndpointSettings(Params):
     timeout_s: float = Field(15.0, gt=0, le=60)
     concurrency: int = Field(10, ge=1, le=500)
     rate_per_s: float | None = Field(None, gt=0, le=10_000)
+    #: None: as soon as there is an address to refer to.
+    detail: Literal["thin", "full"] | None = None
 
 
 class EndpointParams(OfEndpoint):
@@ -101,6 +104,9 @@ class EndpointParams(OfEndpoint):
     timeout_s: float = Field(15.0, gt=0, le=60, description="Seconds one try may take", title="Thời gian chờ (giây)")
     concurrency: int = Field(10, ge=1, le=500, description="Requests at once on a node", title="Số lượt cùng lúc")
     rate_per_s: float | None = Field(None, gt=0, le=10_000, description="Requests a second", title="Số lượt mỗi giây")
+    detail: Literal["thin", "full"] | None = Field(
+        None, description="thin: a reference to the rest (with public_url)", title="Gửi gọn hoặc đủ"
+    )
     asymmetric: bool = Field(
         False, description="Sign with Ed25519 (v1a): the partner holds no secret", title="Ký bằng Ed25519 (v1a)"
     )
@@ -118,6 +124,13 @@ class ChangeParams(OfEndpoint):
         None, ge=1, le=500, description="Requests at once on a node", title="Số lượt cùng lúc"
     )
     rate_per_s: float | None = Field(None, gt=0, le=10_000, description="Requests a second", title="Số lượt mỗi giây")
+    detail: Literal["thin", "full"] | None = Field(
+        None, description="thin: a reference to the rest", title="Gửi gọn hoặc đủ"
+    )
+
+
+class EventParams(OfPartner):
+    event: UUID = _argument("The event's id", "Mã sự kiện")
 
 
 class RotateParams(OfEndpoint):

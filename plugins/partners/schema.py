@@ -23,13 +23,16 @@ def cloud_event(event: Event) -> bytes:
     return orjson.dumps({**_attributes(event), "data": event.data}, option=orjson.OPT_UTC_Z)
 
 
-def request(event: Event, mode: ContentMode, *, test: bool = False) -> tuple[dict[str, str], bytes]:
+def request(event: Event, mode: ContentMode, *, test: bool = False, dataref: str = "") -> tuple[dict[str, str], bytes]:
     """Headers (of the content alone) and body, a pure function: the same bytes at every try.
 
     Args:
         test: marks it ``test: true``, a CloudEvents extension; no live event carries that.
+        dataref: where the whole data is read. Source: CloudEvents, extension "dataref".
     """
-    mark = {"test": True} if test else {}
+    mark: Json = {"dataref": dataref} if dataref else {}
+    if test:
+        mark["test"] = True
     if mode == "structured":
         whole = {**_attributes(event), **mark, "data": event.data}
         return {"Content-Type": CONTENT_TYPE}, orjson.dumps(whole, option=orjson.OPT_UTC_Z)
@@ -40,8 +43,8 @@ def request(event: Event, mode: ContentMode, *, test: bool = False) -> tuple[dic
     for name, value in orjson.loads(orjson.dumps(_attributes(event), option=orjson.OPT_UTC_Z)).items():
         if name != "datacontenttype":
             headers[f"ce-{name}"] = _header_value(value)
-    if test:
-        headers["ce-test"] = "true"
+    for name, value in mark.items():
+        headers[f"ce-{name}"] = _header_value(value) if isinstance(value, str) else "true"
     return headers, orjson.dumps(event.data, option=orjson.OPT_UTC_Z)
 
 

@@ -185,6 +185,17 @@ class PartnerSettings(Guarded):
 class PartnersSettings(Guarded):
     """Partners and endpoints that commands and the API manage; a hub has one such connection."""
 
+    public_url: str = Field(
+        default="",
+        max_length=500,
+        pattern=r"^$|^https?://[^\s?#]+[^\s?#/]$",
+        title="Địa chỉ hub mà đối tác thấy",
+        description=(
+            "Such as https://hub.example.vn. With it events go out thin: the type's thin fields, and dataref, where the"
+            " partner's API key reads the rest of what it is granted."
+        ),
+    )
+
 
 class MailSettings(ConnectionSettings):
     """A mail relay that tells partners and officers what became of an endpoint."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from sqlalchemy import text
 from yarl import URL
 
 from hub.contract import Hub, Report
-from hub.errors import InputError
+from hub.errors import InputError, NotFound
 from hub.http import Reply, exchange, open_session
 from hub.model import Event, Json, from_us, new_id
 from hub.sql import query
@@ -21,20 +22,20 @@ from plugins.partners.content_filter import BadFilter, Filter
 from plugins.partners.endpoint import Endpoint
 from plugins.partners.grants import matches, what_may_leave
 from plugins.partners.guard import Guard
+from plugins.partners.inbox import is_inbox, receive
 from plugins.partners.managed import read_endpoints, read_grant
 from plugins.partners.params import TEST_TYPE
-from plugins.partners.schema import request
+from plugins.partners.schema import cloud_event, request
 
 #: How many events a filter is tried on, and how far back they are looked for.
 SAMPLE, BACK = 20, 500
-#: The newest events of the ledger, read only.
-_LAST = query(
-    text(
-        "SELECT e.id, e.type, e.source, e.subject, e.occurred_at, e.scope_id, c.sealed_for, c.body FROM event e"
-        " JOIN content c ON c.event_id = e.id WHERE e.position IS NOT NULL AND c.quarantined = 0"
-        " ORDER BY e.position DESC LIMIT :back"
-    )
+_EVENT = (
+    "SELECT e.id, e.type, e.source, e.subject, e.occurred_at, e.scope_id, c.sealed_for, c.body FROM event e"
+    " JOIN content c ON c.event_id = e.id WHERE c.quarantined = 0"
 )
+#: The newest events of the ledger, and one of them; read only.
+_LAST = query(text(_EVENT + " AND e.position IS NOT NULL ORDER BY e.position DESC LIMIT :back"))
+_ONE = query(text(_EVENT + " AND e.id = :id AND c.event_id = :id"))
 
 
 async def try_filter(hub: Hub, given: p.FilterParams, report: Report) -> Json:
@@ -56,6 +57,19 @@ async def try_filter(hub: Hub, given: p.FilterParams, report: Report) -> Json:
             verdict = wanted.judge(event, data)
             tried.append({"event": str(event.id), "type": event.type, "matches": verdict.matches, "why": verdict.why})
     return {"tried": len(tried), "matching": sum(1 for each in tried if each["matches"]), "events": tried}
+
+
+async def show_event(hub: Hub, given: p.EventParams, report: Report) -> Json:
+    """One event as the partner may see it now: what a thin event's ``dataref`` leads to."""
+    await the_partner(hub, given.partner)
+    grants = [read_grant(row) for row in await hub.fetch(tables.GRANTS_OF(partner=given.partner))]
+    for row in await hub.fetch(_ONE(id=given.event.bytes)):
+        event = await _event(hub, row)
+        data = None if event is None else what_may_leave(grants, event, hub.now())
+        if event is not None and isinstance(data, dict):
+            shown: Json = orjson.loads(cloud_event(replace(event, data=data)))
+            return shown
+    raise NotFound("không có sự kiện này / there is no such event")
 
 
 async def _event(hub: Hub, row: Any) -> Event | None:
@@ -113,14 +127,15 @@ async def send(hub: Hub, guard: Guard, endpoint: Endpoint, event: Event) -> Repl
     now = hub.now()
     timestamp = int(now.timestamp())
     signature = endpoint.keys.signatures(str(event.id), timestamp, body, now)
+    signed = {
+        **headers, "webhook-id": str(event.id), "webhook-timestamp": str(timestamp), "webhook-signature": signature,
+    }  # fmt: skip
+    if is_inbox(endpoint.target):
+        return await receive(hub, endpoint, signed, body)
     async with open_session(allowed=guard.allows) as session:
         return await exchange(
-            session, "POST", endpoint.target, data=body, deadline_s=endpoint.timeout_s,
-            headers={
-                **headers, "webhook-id": str(event.id), "webhook-timestamp": str(timestamp),
-                "webhook-signature": signature,
-            },
-        )  # fmt: skip
+            session, "POST", endpoint.target, headers=signed, data=body, deadline_s=endpoint.timeout_s
+        )
 
 
 def told(reply: Reply) -> Json:

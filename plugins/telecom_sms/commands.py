@@ -9,16 +9,17 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from hub.contract import Command, Guard, Hub, Report, Rest, UnitOfWork
+from hub.contract import Command, Hub, Report, Rest, UnitOfWork
 from hub.errors import InputError, NotFound
-from hub.model import Json, from_us, to_us
+from hub.model import Json, to_us
 
 from . import sending, tables
 from .people_commands import PEOPLE
 from .preview import preview
 from .recipients import Recipients, of_file, of_numbers
 from .rules import ZONE
-from .shown import render_preview, render_sending, render_sent
+from .shown import render_preview, render_sending, render_sent, time_of
+from .template_commands import TEMPLATES
 from .templates import fields_of
 
 _NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
@@ -81,20 +82,10 @@ class LimitParams(_Params):
     limit: int = Field(50, ge=1, le=1000, description="How many at most.")
 
 
-class TemplateParams(_Params):
-    name: str = _argument("Name of the template.", pattern=_NAME)
-    text: str = Field(min_length=1, max_length=2000, description="The text; gaps as {ho_ten}.")
-    purpose: Class = Field(description="Class of its messages.")
-
-
 class CostsParams(_Params):
     name: str | None = Field(None, description="Only this sending.", pattern=_NAME)
     first: AwareDatetime | None = Field(None, alias="from", description="From this time on (RFC 3339).")
     behind: AwareDatetime | None = Field(None, alias="until", description="Before this time (RFC 3339).")
-
-
-class Nothing(_Params):
-    """No parameters."""
 
 
 # -- looking and sending ---------------------------------------------------------------------------
@@ -252,7 +243,11 @@ async def show(hub: Hub, p: NameParams, report: Report) -> Json:
     row = await _row(hub, p.name)
     progress = await hub.batch(UUID(bytes=row[0]))
     costs = await hub.fetch(tables.COSTS_OF_BATCH(campaign=row[0]))
-    return {**_described(row), "progress": progress, "costs": [_cost(each) for each in costs]}
+    urgent = [
+        {"reason": reason, "asked_by": who, "given_at": time_of(at)}
+        for reason, who, at in await hub.fetch(tables.OVERRIDE_OF(campaign=row[0]))
+    ]
+    return {**_described(row), "progress": progress, "costs": [_cost(each) for each in costs], "urgent": urgent}
 
 
 def _described(row: tuple[Any, ...]) -> Json:
@@ -263,14 +258,10 @@ def _described(row: tuple[Any, ...]) -> Json:
         "template": row[3],
         "asked_by": row[4],
         "test": bool(row[5]),
-        "paused_at": None if row[6] is None else _time(row[6]),
-        "send_at": _time(row[7]) if row[7] else None,
-        "created_at": _time(row[8]),
+        "paused_at": None if row[6] is None else time_of(row[6]),
+        "send_at": time_of(row[7]) if row[7] else None,
+        "created_at": time_of(row[8]),
     }
-
-
-def _time(us: int) -> str:
-    return from_us(us).astimezone(ZONE).isoformat(timespec="seconds")
 
 
 async def batches(hub: Hub, p: LimitParams, report: Report) -> Json:
@@ -300,34 +291,10 @@ async def set_urgent(hub: Hub, p: UrgentParams, report: Report) -> Json:
     row = await _row(hub, p.name)
     given = sending.override(UUID(bytes=row[0]), p.reason, hub.principal.name, hub.now())
     await hub.commit(UnitOfWork(statements=[given]))
-    return {**_described(row), "reason": p.reason}
+    return await show(hub, NameParams(name=p.name), report)
 
 
-# -- templates and costs ---------------------------------------------------------------------------
-
-
-async def add_template(hub: Hub, p: TemplateParams, report: Report) -> Json:
-    """A new version where the text differs from the newest; versions never change."""
-    sending.refuse_stray_braces(p.text)
-    rows = await hub.fetch(tables.TEMPLATE(name=p.name))
-    if rows and (rows[0][1], rows[0][2]) == (p.purpose, p.text):
-        return _template(p.name, rows[0])
-    version = rows[0][0] + 1 if rows else 1
-    created = to_us(hub.now())
-    added = tables.ADD_TEMPLATE(name=p.name, version=version, purpose=p.purpose, body=p.text, created_at=created)
-    await hub.commit(UnitOfWork(guards=[Guard(added)]))
-    return _template(p.name, (version, p.purpose, p.text, created))
-
-
-def _template(name: str, row: tuple[Any, ...]) -> Json:
-    return {
-        "name": name, "version": row[0], "purpose": row[1], "text": row[2], "fields": list(fields_of(row[2])),
-        "created_at": _time(row[3]),
-    }  # fmt: skip
-
-
-async def templates(hub: Hub, p: Nothing, report: Report) -> Json:
-    return {"templates": [_template(row[0], row[1:]) for row in await hub.fetch(tables.TEMPLATES())]}
+# -- costs ---------------------------------------------------------------------------
 
 
 async def costs(hub: Hub, p: CostsParams, report: Report) -> Json:
@@ -393,22 +360,14 @@ COMMANDS = (
     ),
     _command(
         "urgent", UrgentParams, set_urgent, "Cho một đợt được gửi trong giờ yên lặng, có lưu lý do",
-        "Let a sending go in quiet hours; the reason is kept",
+        "Let a sending go in quiet hours; the reason is kept", render=render_sending,
         rest=Rest(method="POST", path="/sms/sendings/{name}/urgent", scope="sms:override"),
-    ),
-    _command(
-        "template", TemplateParams, add_template, "Lưu một mẫu tin; mỗi lần sửa là một phiên bản",
-        "Keep a template; every change is a version",
-        rest=Rest(method="PUT", path="/sms/templates/{name}", scope="sms:send"),
-    ),
-    _command(
-        "templates", Nothing, templates, "Các mẫu tin và phiên bản", "Templates and their versions", writes=False,
-        rest=Rest(method="GET", path="/sms/templates", scope="sms:read"),
     ),
     _command(
         "costs", CostsParams, costs, "Chi phí theo kết nối, mạng, đơn vị và loại tin",
         "Cost by connection, network, unit and class", writes=False,
         rest=Rest(method="GET", path="/sms/costs", scope="sms:read"),
     ),
+    *TEMPLATES,
     *PEOPLE,
 )  # fmt: skip

@@ -12,14 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hub.contract import Command, Hub, Report, Rest, Statement, UnitOfWork
 from hub.errors import InputError
-from hub.model import Json, from_us, to_us
+from hub.model import Json, to_us
 
 from . import tables
 from .inbound import opt_out
 from .numbers import NETWORKS, Number, masked, read_number
 from .recipients import of_file
-from .rules import PURPOSES, ZONE
+from .rules import PURPOSES
 from .settings import SendingSettings
+from .shown import time_of
 
 _PAGE = 200
 
@@ -74,10 +75,6 @@ def _number(phone: str) -> Number:
     return number
 
 
-def _time(us: int) -> str:
-    return from_us(us).astimezone(ZONE).isoformat(timespec="seconds")
-
-
 async def optouts(hub: Hub, p: InboxParams, report: Report) -> Json:
     rows = await hub.fetch(tables.OPTED_OUT(limit=p.limit))
     phones = await hub.unseal([("phone-" + row[0].hex(), row[5]) for row in rows])
@@ -85,7 +82,7 @@ async def optouts(hub: Hub, p: InboxParams, report: Report) -> Json:
         "optouts": [
             {
                 "phone": None if phone is None else masked(phone.decode()), "purpose": row[1], "reason": row[2],
-                "said": row[3], "since": _time(row[4]),
+                "said": row[3], "since": time_of(row[4]),
             }
             for row, phone in zip(rows, phones, strict=True)
         ]
@@ -189,7 +186,7 @@ async def inbox(hub: Hub, p: InboxParams, report: Report) -> Json:
         answer.append(
             {
                 "event_id": str(UUID(bytes=row[0])), "connection": row[1], "to": row[2], "keyword": row[3],
-                "meaning": row[4], "received_at": _time(row[5]), "from": masked(said["from"]) if said else None,
+                "meaning": row[4], "received_at": time_of(row[5]), "from": masked(said["from"]) if said else None,
                 "text": said.get("text"),
             }
         )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -25,7 +25,7 @@ from .preview import cost, labelled, preview, size_of
 from .recipients import Problem, Recipient, Recipients
 from .rules import ClassRule
 from .settings import SendingSettings
-from .templates import VALUE_MOST, fields_of, filled, missing_fields, stray_braces
+from .templates import VALUE_MOST, fields_of, filled, missing_fields
 from .text import normalise, without_diacritics
 
 #: Messages in one transaction.
@@ -173,8 +173,8 @@ def checked_text(sending: Sending, now: datetime) -> Json:
 
 async def send(hub: Hub, sending: Sending, judged: Judged, report: Report) -> UUID:
     """Owes every judged message; answers the batch. Raises: InputError (409, the name has other content)."""
-    words = [f"{p.number.msisdn}:{sending.text_for(p.values)}" for p in judged.people]
-    batch = await _open(hub, sending, "\n".join(words))
+    content = (f"{person.number.msisdn}:{sending.text_for(person.values)}\n" for person in judged.people)
+    batch = await _open(hub, sending, content)
     priority = Priority.URGENT if sending.urgent else Priority.NORMAL if len(judged.people) == 1 else Priority.BULK
     done = 0
     for page in _pages(judged.people):
@@ -193,7 +193,7 @@ async def send(hub: Hub, sending: Sending, judged: Judged, report: Report) -> UU
 async def announce(hub: Hub, sending: Sending, selector: Json) -> UUID:
     """One text to members: the hub reaches each at the phone the directory knows at the moment of sending."""
     text = sending.text_for({})
-    batch = await _open(hub, sending, f"{sorted(selector.items())}:{text}")
+    batch = await _open(hub, sending, (f"{sorted(selector.items())}:{text}",))
     draft = Draft(
         type=ANNOUNCED.name,
         source="/sms",
@@ -211,10 +211,13 @@ async def announce(hub: Hub, sending: Sending, selector: Json) -> UUID:
     return batch
 
 
-async def _open(hub: Hub, sending: Sending, content: str) -> UUID:
+async def _open(hub: Hub, sending: Sending, content: Iterable[str]) -> UUID:
     """The batch of this name and content, made or found."""
     now = hub.now()
-    identity = f"{sending.rule.purpose}\n{sending.wording.pinned}\n{hashlib.sha256(content.encode()).hexdigest()}"
+    digest = hashlib.sha256()
+    for piece in content:
+        digest.update(piece.encode())
+    identity = f"{sending.rule.purpose}\n{sending.wording.pinned}\n{digest.hexdigest()}"
     fingerprint = hub.keyed_hash("sms-batch", identity)
     batch = new_id()
     opened = tables.OPEN_BATCH(
@@ -281,12 +284,3 @@ def times(now: datetime, at: datetime | None, expires_hours: int) -> tuple[datet
     if at is not None and at <= now - timedelta(minutes=1):
         raise InputError("giờ hẹn đã qua; chưa gửi gì / that time has passed; nothing was sent", problem="time-passed")
     return at, (at or now) + timedelta(hours=expires_hours)
-
-
-def refuse_stray_braces(body: str) -> None:
-    if stray_braces(body):
-        raise InputError(
-            "dấu { } chỉ dùng cho chỗ trống như {ho_ten} (chữ thường không dấu, số, gạch dưới)"
-            " / { } is for gaps like {full_name} only",
-            problem="template-braces",
-        )

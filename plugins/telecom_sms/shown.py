@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from hub.model import Json
+from hub.model import Json, from_us
+
+from .rules import ZONE
 
 _SHOWN = 20
+
+
+def time_of(us: int) -> str:
+    return from_us(us).astimezone(ZONE).isoformat(timespec="seconds")
 
 
 def _count(number: int) -> str:
@@ -124,6 +130,9 @@ def render_sending(answer: Json, lang: str) -> str:
     if progress["state"] == "stopped":
         head += ", đã dừng hẳn" if vi else ", stopped"
     lines = [f"{head}: {_count(progress['total'])} {'người' if vi else 'people'}"]
+    for each in answer["urgent"]:
+        night = "gửi cả trong giờ yên lặng" if vi else "goes in quiet hours too"
+        lines.append(f"  {night}: {each['reason']} ({each['asked_by']}, {each['given_at']})")
     for state, words in _STATES.items():
         if state in progress["counts"]:
             reasons = progress["reasons"].get(state, {})

@@ -186,9 +186,7 @@ OVERRIDE: Final = _query(
     "INSERT INTO telecom_sms_override (campaign, reason, asked_by, given_at)"
     " VALUES (:campaign, :reason, :asked_by, :given_at) ON CONFLICT (campaign) DO NOTHING"
 )
-OVERRIDES: Final = _query(
-    "SELECT campaign, reason, asked_by, given_at FROM telecom_sms_override ORDER BY given_at DESC LIMIT :limit"
-)
+OVERRIDE_OF: Final = _query("SELECT reason, asked_by, given_at FROM telecom_sms_override WHERE campaign = :campaign")
 
 # -- what people wrote -----------------------------------------------------------------------------
 

@@ -13,11 +13,12 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
+from hub.model import to_us
 from hub.retention import Pruner, Rules
 from hub.sql import Statement, query
 from hub.store.base import Unit
 from hub.testing import StandingClock, eventually
-from tests.engines import stored_bytes
+from tests.engines import put_key, stored_bytes
 from tests.flow.api_site import MADE, SECRET, Site, Works, open_site
 from tests.flow.conftest import ON_BOTH
 
@@ -199,3 +200,20 @@ async def test_personal_content_is_sealed_and_the_command_line_publishes_too(tmp
 
 async def _subjects(site: Site) -> list[str]:
     return [subject for (subject,) in await site.hub.store.read("SELECT subject FROM event")]
+
+
+@pytest.mark.postgres
+async def test_what_runs_on_another_node_is_in_flight_until_that_node_is_silent(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    put_key(tmp_path)
+    async with open_site(tmp_path, database_url=request.getfixturevalue("postgres_dsn")) as site:
+        first = await site.post("/events", EVENT, headers=once("k"))
+        await site.hub.store.commit(_statement(_LOSE(boot=b"another process.")))
+        now = to_us(site.hub.now())
+        await site.hub.store.beat(b"another process.", "other", now, now + 60_000_000)
+        running = await site.post("/events", EVENT, headers=once("k"))
+        assert (running.status, running.problem) == (409, "request-in-flight")
+        await site.hub.store.leave(b"another process.")
+        again = await site.post("/events", EVENT, headers=once("k"))
+        assert (again.status, again.body["id"]) == (202, first.body["id"])

@@ -49,6 +49,9 @@ class Report:
     ref: str
     state: str
     reason: str = ""
+    #: The phone as the carrier writes it and the network it is in now, where the carrier tells.
+    phone: str = ""
+    network: str = ""
 
 
 class Dialect(Protocol):

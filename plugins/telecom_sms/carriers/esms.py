@@ -44,6 +44,11 @@ CODES: Final[dict[str, Meaning]] = {
 #: SendStatus of a report that is no end yet. 5 is the end, and says nothing about having arrived.
 _UNDER_WAY: Final = frozenset({"1", "2", "7"})
 
+#: ``telcoid`` of a report: where the phone is now, whatever its prefix says.
+TELCOS: Final[dict[str, str]] = {
+    "1": "viettel", "2": "mobifone", "3": "vinaphone", "4": "vietnamobile", "5": "gmobile", "6": "itel", "7": "reddi",
+}  # fmt: skip
+
 
 class EsmsSettings(HttpSettings):
     """An eSMS account that sends care messages (SmsType 2) under a brandname."""
@@ -108,16 +113,23 @@ class Esms(Plain):
 
     def report(self, fields: Mapping[str, Any]) -> Report | None:
         ref, status = text_of(fields.get("RequestId")), text_of(fields.get("SendStatus"))
-        if not ref or not status:
+        ended = _ended(fields, status)
+        if not ref or ended is None:
             return None
-        if status in _UNDER_WAY:
-            return Report(ref, "interim", "on_its_way")
-        if status == "4":
-            return Report(ref, "failed", "rejected_by_carrier")
-        if status != "5":
-            return None
-        if text_of(fields.get("SendSuccess")) not in ("", "0"):
-            return Report(ref, "delivered")
-        if text_of(fields.get("SendFailed")) not in ("", "0"):
-            return Report(ref, "failed", "undeliverable")
-        return Report(ref, "interim", "state_unknown_to_carrier")
+        network = TELCOS.get(text_of(fields.get("telcoid")), "")
+        return Report(ref, *ended, phone=text_of(fields.get("phonenumber")), network=network)
+
+
+def _ended(fields: Mapping[str, Any], status: str) -> tuple[str, str] | None:
+    """State and reason; None for a status this carrier does not have."""
+    if status in _UNDER_WAY:
+        return "interim", "on_its_way"
+    if status == "4":
+        return "failed", "rejected_by_carrier"
+    if status != "5":
+        return None
+    if text_of(fields.get("SendSuccess")) not in ("", "0"):
+        return "delivered", ""
+    if text_of(fields.get("SendFailed")) not in ("", "0"):
+        return "failed", "undeliverable"
+    return "interim", "state_unknown_to_carrier"

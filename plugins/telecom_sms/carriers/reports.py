@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from hub.contract import ConnectionContext, Inbound, RawRequest, UnitOfWork, Verified
+from hub.contract import ConnectionContext, Inbound, RawRequest, Statement, UnitOfWork, Verified
 from hub.errors import ConfigError, NotUnderstood, Unauthenticated
-from hub.model import Receipt
+from hub.model import Receipt, to_us
 
+from .. import tables
+from ..numbers import Number, read_number
 from ..settings import HttpSettings
-from .dialect import Dialect
+from .dialect import Dialect, Report
 from .http import is_ours
 
 #: Carriers send again unless they read a plain 200.
@@ -61,7 +64,16 @@ class Reports:
             return UnitOfWork()
         key = f"{report.ref}:{report.state}:{report.reason}"
         receipt = Receipt(ref=report.ref, state=report.state, reason=report.reason, dedupe_key=key)
-        return UnitOfWork(receipts=[receipt])
+        return UnitOfWork(receipts=[receipt], statements=self._network_now(report, request.received_at))
+
+    def _network_now(self, report: Report, at: datetime) -> Sequence[Statement]:
+        """A number that moved to another network keeps its prefix; the carrier knows better."""
+        number = read_number(report.phone) if report.network else ""
+        if not isinstance(number, Number):
+            return ()
+        phone_hash = self._ctx.hub.keyed_hash("phone", number.msisdn)
+        touch = tables.TOUCH_PHONE(phone_hash=phone_hash, now=to_us(at))
+        return touch, tables.MOVED(phone_hash=phone_hash, network=report.network)
 
 
 def _fields(request: RawRequest, body: Any) -> Mapping[str, Any]:

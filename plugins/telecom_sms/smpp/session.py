@@ -100,10 +100,8 @@ class Session(asyncio.Protocol):
         self._window = asyncio.Semaphore(timing.window)
         self._framer = pdu.Framer()
         self._pending: dict[int, _Pending] = {}
-        #: One timer for whatever is pending: a timer each would cost a tenth of a message.
-        self._timer: asyncio.TimerHandle | None = None
-        #: PDUs of this turn of the loop, which leave in one write.
-        self._out: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None  # one for all that is pending: timers are dear
+        self._out: list[bytes] = []  # PDUs of this turn of the loop, which leave in one write
         self._late: dict[int, OnLate] = {}
         self._delivering: set[asyncio.Task[None]] = set()
         self._writable = asyncio.Event()
@@ -306,7 +304,7 @@ class Session(asyncio.Protocol):
         pending = _Pending(command, loop.create_future(), loop.time() + timeout_s, on_late)
         self._pending[sequence] = pending
         self._write(pdu.encode(command, sequence, body))
-        if self._timer is None or self._timer.cancelled() or pending.end < self._timer.when():
+        if self._timer is None or pending.end < self._timer.when():
             self._look_at(pending.end)
         try:
             return await pending.future

@@ -216,7 +216,7 @@ async def test_a_partners_own_key_sees_and_changes_that_partner_alone(hub: HubAp
             "test",
             "try-filter",
         }
-        params = {"endpoint": "chinh", "url": "https://x.vn/", "filter": "a"}
+        params = {"endpoint": "chinh", "url": "https://x.vn/", "filter": "a", "event": str(new_id())}
         for command in narrowed:
             wanted = {name: value for name, value in params.items() if name in command.params.model_fields}
             told = []

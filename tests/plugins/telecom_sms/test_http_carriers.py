@@ -367,6 +367,17 @@ async def test_a_report_of_esms_moves_the_message_we_asked_for(
             assert (receipt.ref, receipt.state, receipt.reason) == (REQUEST_ID, state, reason)
 
 
+async def test_a_report_that_names_the_network_corrects_what_the_prefix_predicted() -> None:
+    async with opened_http("esms", **REPORTED) as opened:
+        told = {"telcoid": "3", "phonenumber": MSISDN}
+        for query in (esms_report(**told), esms_report(telcoid="99", phonenumber=MSISDN), esms_report(**told)):
+            request = inbound(query=query)
+            unit = receiver_of(opened).understand(request, receiver_of(opened).verify(request), b"")
+            await opened.hub.commit(unit)
+        rows = opened.hub.db.execute("SELECT phone_hash, network FROM telecom_sms_phone").fetchall()
+        assert rows == [(opened.hub.keyed_hash("phone", MSISDN), "vinaphone")]
+
+
 @pytest.mark.parametrize(
     ("status", "state"), [(0, "delivered"), (1, "interim"), (63, "interim"), (64, "failed"), ("65", "failed")]
 )

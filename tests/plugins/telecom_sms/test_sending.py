@@ -350,6 +350,35 @@ async def test_a_test_keys_sending_is_marked_and_who_asked_is_kept() -> None:
     assert line["test"] and line["asked_by"] == "khoa-thu"
 
 
+async def test_an_override_is_shown_with_its_reason_and_who_gave_it_and_stays() -> None:
+    office = Office()
+    await office.do("send", name="bao", text="Bao so 9", purpose="operations", to=PHONE, urgent="bão số 9")
+    await office.do("urgent", name="bao", reason="lần nữa")
+    (line,) = (await office.do("show", name="bao"))["urgent"]
+    assert (line["reason"], line["asked_by"]) == ("bão số 9", "operator")
+
+
+@pytest.mark.parametrize("lang", ["vi", "en"])
+def test_how_far_a_sending_is_reads_well(lang: str) -> None:
+    urgent = {"reason": "bão số 9", "asked_by": "operator", "given_at": "2026-11-23T22:00:00+07:00"}
+    progress = {
+        "state": "stopped", "total": 1200, "unreachable": 3, "unmade": 0,
+        "counts": {"delivered": 1100, "unknown": 2, "cancelled": 95},
+        "reasons": {"cancelled": {"opted_out": 5, "batch_stopped": 90}, "unknown": {"no_answer": 2}},
+    }  # fmt: skip
+    cost = {"connection": "nha-mang", "network": "viettel", "segments": 1102, "dong": 385_700}
+    answer = {
+        "name": "bao", "purpose": "operations", "paused_at": None, "urgent": [urgent], "progress": progress,
+        "costs": [cost],
+    }  # fmt: skip
+    render = BY_NAME["show"].render
+    assert render is not None
+    lines = render(answer, lang).splitlines()
+    assert lines[0] == ("bao (operations), đã dừng hẳn: 1.200 người" if lang == "vi" else lines[0])
+    assert "bão số 9" in lines[1] and lines[4].endswith("95 (batch_stopped 90, opted_out 5)")
+    assert lines[-2].endswith("385.700 đ") and "docs/how-to/sms.md" in lines[-1]
+
+
 async def test_a_sending_nobody_made_is_not_found() -> None:
     for command in ("show", "pause", "resume", "stop"):
         with pytest.raises(NotFound):
