@@ -11,7 +11,7 @@ Source: sqlite3.h, "OS Interface Object" and "OS Interface File Virtual Methods 
 from __future__ import annotations
 
 import ctypes as c
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -171,14 +171,14 @@ class Disk:
 
         self.judge = judge if yes else lambda op: OK
 
-    def fail_at(self, nth: int, count: int = 1) -> list[Op]:
-        """The ``nth`` write or fsync from now on, and ``count - 1`` after it, end in an I/O error; tells which did."""
+    def fail_at(self, nth: int, count: int = 1, kinds: Collection[str] = ("write", "sync")) -> list[Op]:
+        """The ``nth`` of ``kinds`` from now on, and ``count - 1`` after it, end in an I/O error; tells which did."""
         failed: list[Op] = []
         seen = 0
 
         def judge(op: Op) -> int:
             nonlocal seen
-            if op.kind not in ("write", "sync"):
+            if op.kind not in kinds:
                 return OK
             seen += 1
             if not nth <= seen < nth + count:

@@ -24,7 +24,7 @@ from plugins.partners.doctor import diagnose
 from plugins.partners.endpoint import Endpoint, Keys
 
 #: In place of an address; no guard takes this spelling, so nobody can type it.
-INBOX: Final = "inbox:"
+INBOX: Final = "inbox:/portal"
 KEEP, KEEP_FOR = 50, timedelta(hours=24)
 
 

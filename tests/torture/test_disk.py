@@ -79,16 +79,17 @@ async def test_a_full_disk_refuses_before_anything_is_acknowledged_and_goes_on_b
 async def test_an_io_error_at_any_write_loses_nothing_that_was_acknowledged_and_doubles_nothing(
     door: Door, disk: Disk
 ) -> None:
-    """The write or fsync number 1, 2, 3, ... from the moment of the request: accept, claim, settlement alike."""
+    """The write, or the fsync, number 1, 2, 3, ... from the moment of the request: accept, claim, settlement alike."""
     failed: list[list[Op]] = []
-    for n in range(1, 41):
-        failed.append(disk.fail_at(n))
-        if await ask(door, f"q-{n}") != 202:
+    faults = [("write", n) for n in range(1, 26)] + [("sync", n) for n in range(1, 16)]
+    for kind, n in faults:
+        failed.append(disk.fail_at(n, kinds=[kind]))
+        if await ask(door, f"{kind}-{n}") != 202:
             disk.judge = lambda op: OK
-            assert await ask(door, f"q-{n}") == 202, "the same request is taken when it comes again"
+            assert await ask(door, f"{kind}-{n}") == 202, "the same request is taken when it comes again"
     disk.judge = lambda op: OK
     assert {op.kind for each in failed for op in each} == {"write", "sync"}
-    await all_sent(door, 40)
+    await all_sent(door, len(faults))
 
 
 async def test_an_outcome_that_could_not_be_written_is_not_forgotten_and_not_sent_again(door: Door, disk: Disk) -> None:

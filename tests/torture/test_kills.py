@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from benchmarks.torture import kills
 from hub import crashpoint
 from hub.crashpoint import POINTS
 from tests.conftest import migrated
+from tests.docs.pages import ROOT
 from tests.engines import put_key
 from tests.postgres import Server
 
@@ -52,6 +56,15 @@ def test_a_place_that_does_not_exist_cannot_be_armed() -> None:
         crashpoint.arm("ledger.commited")
     with pytest.raises(ValueError, match="counted from 1"):
         crashpoint.arm("ledger.committed", 0)
+
+
+@pytest.mark.parametrize(("told", "status"), [("request.read:2", -signal.SIGKILL), ("request.read:3", 0), ("typo", 1)])
+def test_the_environment_arms_a_process(told: str, status: int) -> None:
+    code = "from hub.crashpoint import crashpoint; crashpoint('request.read'); crashpoint('request.read')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"HUB_CRASH": told}, cwd=ROOT, capture_output=True, timeout=60
+    )
+    assert done.returncode == status
 
 
 def test_an_unarmed_process_passes_every_place(monkeypatch: pytest.MonkeyPatch) -> None:

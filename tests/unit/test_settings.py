@@ -640,7 +640,8 @@ def test_the_shipped_configuration_is_valid_and_writes_to_nobody(tmp_path: Path)
 
     config = load(folder, {}, registry.connector_types, registry.event_types, registry.handlers)
 
-    assert {c.type for c in config.connections.values()} == set(registry.connector_types)
+    # The other types are described, each with an example, in their plugins' READMEs.
+    assert {c.type for c in config.connections.values()} == {"citizen_app", "partner", "telecom_sms", "doc_axis"}
     assert all(c.enabled for c in config.connections.values())
     with_channel = {c.name for c in config.connections.values() if registry.connector_types[c.type].channel}
     assert with_channel == {"c-thainguyen", "nha-mang"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -12,9 +12,10 @@ from hub.contract import EventType, PageResponse
 from hub.errors import NotFound
 from plugins.partners import commands, tables
 from plugins.partners import params as p
-from plugins.partners.access import the_guard
+from plugins.partners import portal_tables as own_tables
+from plugins.partners.access import endpoint_row, sending, the_guard
 from plugins.partners.doctor import diagnose
-from plugins.partners.grants import cut
+from plugins.partners.grants import Grant, cut
 from plugins.partners.inbox import secret_text
 from plugins.partners.managed import read_endpoints, read_grant
 from plugins.partners.portal.render import View, see
@@ -62,20 +63,29 @@ async def sign_out_form(view: View) -> PageResponse:
 # -- what was granted ------------------------------------------------------------------------------
 
 
-def granted_types(view: View, grants: list[Any]) -> list[EventType]:
-    """Those of the catalogue that a grant covers which holds or will."""
+def not_ended(view: View, grants: Sequence[Grant]) -> list[Grant]:
     now = view.hub.now()
-    open_now = [grant for grant in grants if grant.ends_at is None or now < grant.ends_at]
+    return [grant for grant in grants if grant.ends_at is None or now < grant.ends_at]
+
+
+def granted_types(view: View, grants: Sequence[Grant]) -> list[EventType]:
+    """Those of the catalogue that a grant covers which holds or will."""
+    open_now = not_ended(view, grants)
     return [kind for _, kind in sorted(view.hub.event_types.items()) if any(g.covers(kind.name) for g in open_now)]
 
 
-async def grants_of(view: View) -> list[Any]:
+async def grants_of(view: View) -> list[Grant]:
     return [read_grant(row) for row in await view.hub.fetch(tables.GRANTS_OF(partner=view.partner))]
 
 
 async def home(view: View) -> PageResponse:
     shown = await commands.show(view.hub, p.OfPartner(partner=view.partner), quiet)
-    return view.page("home.html", shown=shown, types=granted_types(view, await grants_of(view)))
+    standing: dict[str, Any] = {}
+    for each in shown["endpoints"]:
+        destination = f"{sending(view.hub)}/{view.partner}.{each['endpoint']}"
+        rows = await view.hub.fetch(own_tables.STANDING(destination=destination))
+        standing[each["endpoint"]] = rows[0] if rows else (None, "", 0, 0, 0)
+    return view.page("home.html", shown=shown, standing=standing, types=granted_types(view, await grants_of(view)))
 
 
 async def event_type(view: View) -> PageResponse:
@@ -84,9 +94,7 @@ async def event_type(view: View) -> PageResponse:
     kind = next((each for each in granted_types(view, grants) if each.name == name), None)
     if kind is None:
         raise NotFound
-    own = [
-        grant for grant in grants if grant.covers(name) and (grant.ends_at is None or view.hub.now() < grant.ends_at)
-    ]
+    own = [grant for grant in not_ended(view, grants) if grant.covers(name)]
     fields = sorted({each for grant in own for each in grant.fields})
     return view.page(
         "type.html",
@@ -114,9 +122,9 @@ async def doctor_form(view: View) -> PageResponse:
     form = view.request.form
     secret = form.get("secret", "")
     if form.get("endpoint"):
-        row = await commands.endpoint_row(view.hub, view.partner, form["endpoint"])
-        (found, *_) = await read_endpoints(view.hub, [row], the_guard(view.hub)) or [None]
-        secret = "" if found is None else secret_text(found.keys)
+        row = await endpoint_row(view.hub, view.partner, form["endpoint"])
+        opened = await read_endpoints(view.hub, [row], the_guard(view.hub))
+        secret = secret_text(opened[0].keys) if opened else ""
     lines = form.get("headers", "")[:16_384].splitlines()
     headers = {name: value for name, _, value in (line.partition(":") for line in lines)}
     # A form writes every line end as CR LF, whatever was pasted.

@@ -119,16 +119,18 @@ async def new(view: View) -> PageResponse:
 
 async def add(view: View) -> PageResponse:
     form = view.request.form
-    given = {name: form[name] for name in ("endpoint", "url", "types", "mode", "filter") if form.get(name)}
-    params = p.EndpointParams(partner=view.partner, asymmetric=form.get("asymmetric") == "on", **given)  # type: ignore[arg-type]
+    given: dict[str, Any] = {
+        name: form[name] for name in ("endpoint", "url", "types", "mode", "filter") if form.get(name)
+    }
+    params = p.EndpointParams(partner=view.partner, asymmetric=form.get("asymmetric") == "on", **given)
     return view.page("secret.html", made=await commands.add_endpoint(view.hub, params, quiet))
 
 
 async def change(view: View) -> PageResponse:
     row = await the_endpoint(view)
     form = view.request.form
-    given = {name: form[name] for name in ("url", "types", "mode") if form.get(name)}
-    params = p.ChangeParams(partner=view.partner, endpoint=row[1], filter=form.get("filter", ""), **given)  # type: ignore[arg-type]
+    given: dict[str, Any] = {name: form[name] for name in ("url", "types", "mode") if form.get(name)}
+    params = p.ChangeParams(partner=view.partner, endpoint=row[1], filter=form.get("filter", ""), **given)
     await commands.change_endpoint(view.hub, params, quiet)
     return see(f"/portal/endpoints/{row[1]}")
 

@@ -89,7 +89,7 @@ async def _wanted(view: View, row: tuple[Any, ...], mode: Mode) -> Wanted:
 
 def _asked(view: View, given: Any) -> tuple[Mode, datetime, datetime, int]:
     """What the form says. Times without a zone are Vietnamese. Raises: InputError (422)."""
-    mode = given.get("mode") or "failed"
+    mode: Any = given.get("mode") or "failed"
     now = view.hub.now()
     try:
         since = _instant(given.get("since")) or now - timedelta(days=1)

@@ -117,7 +117,9 @@ _ASSETS = {
     f"{path.stem}.{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}{path.suffix}": path
     for path in sorted((_HERE / "static").iterdir())
 }
-_ENV.globals["css"] = next(f"/portal/static/{name}" for name in _ASSETS if name.endswith(".css"))
+_ENV.globals["css"], _ENV.globals["icon"] = (
+    next(f"/portal/static/{name}" for name in _ASSETS if name.endswith(kind)) for kind in (".css", ".svg")
+)
 
 
 @dataclass(frozen=True, slots=True)

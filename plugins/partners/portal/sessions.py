@@ -19,7 +19,8 @@ from hub.errors import Conflict
 from hub.model import Json, to_us
 from plugins.partners import params as p
 from plugins.partners import portal_tables as tables
-from plugins.partners.access import OWNER, the_partner
+from plugins.partners.access import OWNER, sending, the_partner
+from plugins.partners.settings import PartnersSettings
 
 LINK_FOR, SESSION_FOR = timedelta(minutes=15), timedelta(hours=8)
 COOKIE: Final = "unionhub_portal"
@@ -37,7 +38,7 @@ class LinkParams(p.OfPartner):
         "",
         max_length=200,
         pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+)?$",
-        description="Where partners reach this hub: https://hub.example.vn",
+        description="Where partners reach this hub (https://hub.example.vn), in place of public_url",
         title="Địa chỉ của hub mà đơn vị truy cập được",
     )
 
@@ -50,9 +51,11 @@ async def make_link(hub: Hub, given: LinkParams, report: Report) -> Json:
         digest=_digest(hub, "link", token), kind="link", partner=given.partner, expires_at=to_us(expires_at)
     )
     await hub.commit(UnitOfWork(statements=[made]))
+    connection = sending(hub)
+    base = given.base or ("" if connection is None else hub.settings_of(PartnersSettings)[connection].public_url)
     return {
         "partner": given.partner,
-        "link": f"{given.base}{SIGN_IN}?t={token}",
+        "link": f"{base}{SIGN_IN}?t={token}",
         "expires_at": expires_at.isoformat(),
         "single_use": True,
     }
