@@ -93,6 +93,13 @@ async def run_restarts(n: int, seed: int, folder: Path) -> dict[str, Any]:
     return await restarts.run(max(n // 250, 2), seed, folder)
 
 
+async def run_nodes(n: int, seed: int, folder: Path) -> dict[str, Any]:
+    """A kill of one of three nodes for every hundred of ``n``, and a stop of another."""
+    from benchmarks.torture import nodes
+
+    return await asyncio.to_thread(nodes.run, max(n // 100, 3), folder)
+
+
 Fault = Callable[[int, int, Path], Awaitable[dict[str, Any]]]
 FAULTS: dict[str, Fault] = {
     "kills": run_kills,
@@ -100,6 +107,7 @@ FAULTS: dict[str, Fault] = {
     "power": run_power,
     "shuffles": run_shuffles,
     "restarts": run_restarts,
+    "nodes": run_nodes,
 }
 
 

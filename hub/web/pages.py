@@ -84,7 +84,7 @@ async def _read(hub: HubApp, route: PageRoute, request: web.Request) -> PageRequ
         params=params,
         query=query,
         form=form,
-        cookies=dict(request.cookies),
+        cookies={name: value for name, value in request.cookies.items() if not _is_broken(value)},
         headers={name.lower(): value for name, value in request.headers.items()},
         remote=request.remote or "",
         secure=request.secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https",

@@ -26,6 +26,7 @@ from plugins.partners.endpoint import Endpoint, Keys
 #: In place of an address; no guard takes this spelling, so nobody can type it.
 INBOX: Final = "inbox:/portal"
 KEEP, KEEP_FOR = 50, timedelta(hours=24)
+KEEP_REPLAYS_FOR = timedelta(days=90)
 
 
 def target_of(url: str) -> URL | None:
@@ -66,7 +67,8 @@ async def receive(hub: Hub, endpoint: Endpoint, headers: Mapping[str, str], body
 
 
 async def tidy(hub: Hub) -> None:
-    """Takes away passes that ended and requests that were kept long enough."""
-    now, before = to_us(hub.now()), to_us(hub.now() - KEEP_FOR)
-    if await hub.fetch(tables.OLD(now=now, before=before)):
-        await hub.commit(UnitOfWork(statements=[tables.END_PASSES(now=now), tables.END_RECEIVED(before=before)]))
+    """Takes away passes that ended, and requests and replays that were kept long enough."""
+    now, before, replays = to_us(hub.now()), to_us(hub.now() - KEEP_FOR), to_us(hub.now() - KEEP_REPLAYS_FOR)
+    if await hub.fetch(tables.OLD(now=now, before=before, replays_before=replays)):
+        ended = [tables.END_PASSES(now=now), tables.END_RECEIVED(before=before), tables.END_REPLAYS(before=replays)]
+        await hub.commit(UnitOfWork(statements=ended))

@@ -91,7 +91,8 @@ RECEIVED_BY: Final = query(
 OLD: Final = query(
     text(
         "SELECT 1 FROM partners_pass WHERE expires_at <= :now UNION ALL"
-        " SELECT 1 FROM partners_inbox WHERE received_at <= :before"
+        " SELECT 1 FROM partners_inbox WHERE received_at <= :before UNION ALL"
+        " SELECT 1 FROM partners_replay WHERE state <> 'running' AND created_at <= :replays_before"
     )
 )
 
@@ -155,6 +156,7 @@ STEP_REPLAY: Final = query(
         " WHERE id = :id AND after = :old AND state = 'running'"
     )
 )
+END_REPLAYS: Final = query(text("DELETE FROM partners_replay WHERE state <> 'running' AND created_at <= :before"))
 STOP_REPLAY: Final = query(
     text(
         "UPDATE partners_replay SET state = 'stopped'"

@@ -14,13 +14,15 @@ from hub.plugins import GROUP, BrokenPlugin, Registry, load_plugins
 Make = Callable[..., EntryPoint]
 
 HEAD = """
-from hub.contract import Command, ConnectionSettings, ConnectorType, EventType, Handler, Schema
+from hub.contract import Command, ConnectionSettings, ConnectorType, EventType, Handler, PageRoute, Schema
 from hub.hookspecs import hookimpl
 def event(name):
     return EventType(name=name, title_vi="", title_en="", personal=False, thin=(), schema={}, example={})
 def connector(name):
     return ConnectorType(name=name, settings=ConnectionSettings, open=lambda ctx, s: None)
 async def handle(event, hub): ...
+def page(path):
+    return PageRoute(method="GET", path=path, handle=handle)
 """
 GOOD = """
 @hookimpl
@@ -32,6 +34,9 @@ def hub_connector_types():
 @hookimpl
 def hub_handlers():
     return [Handler("good_handler", handle)]
+@hookimpl
+def hub_pages():
+    return [page("/good/page/{name}")]
 @hookimpl
 def hub_directory(hub):
     return hub
@@ -64,9 +69,10 @@ def test_a_good_plugin_contributes_everything_by_name(make: Make) -> None:
     assert list(registry.event_types) == ["vn.congdoan.good.made.v1"]
     assert list(registry.connector_types) == ["good"]
     assert list(registry.handlers) == ["good_handler"]
+    assert list(registry.pages) == ["GET /good/page/{name}"]
     assert registry.directory is not None
     assert registry.broken == ()
-    assert [(p.name, len(p.hooks)) for p in registry.plugins] == [("good", 4)]
+    assert [(p.name, len(p.hooks)) for p in registry.plugins] == [("good", 5)]
 
 
 BROKEN = {
@@ -103,6 +109,9 @@ BROKEN = {
         "duplicate",
         "@hookimpl\ndef hub_event_types():\n    return [event('vn.congdoan.good.made.v1')]",
     ),
+    "has a page of the hub's own": ("wrong_answer", "@hookimpl\ndef hub_pages():\n    return [page('/api/x')]"),
+    "has a page at no segment of its own": ("wrong_answer", "@hookimpl\ndef hub_pages():\n    return [page('/')]"),
+    "has a page in another's segment": ("duplicate", "@hookimpl\ndef hub_pages():\n    return [page('/good/mine')]"),
     "is a second directory": ("duplicate", "@hookimpl\ndef hub_directory():\n    return None"),
 }
 

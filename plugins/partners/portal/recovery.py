@@ -110,4 +110,6 @@ def _instant(text: str | None) -> datetime | None:
     if not text:
         return None
     at = datetime.fromisoformat(text)
+    if at.year < 2000:
+        raise ValueError
     return at if at.tzinfo is not None else at.replace(tzinfo=ZONE)

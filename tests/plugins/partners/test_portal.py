@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 from collections.abc import AsyncIterator
@@ -16,16 +17,18 @@ import pytest
 from yarl import URL
 
 from hub.app import HubApp
-from hub.contract import EventType, UnitOfWork
+from hub.contract import EventType, Guard, UnitOfWork
+from hub.errors import Conflict
 from hub.model import Draft, new_id
 from hub.plugins import load_plugins
 from hub.testing import StandingClock, eventually, registry_of, running_hub
+from plugins.partners import portal_tables, replays
 from plugins.partners.portal import LINK, PAGES, sessions
 from plugins.partners.portal.account import _tries
 from tests.console_site import served
 from tests.engines import ON_BOTH
 from tests.plugins.partners.test_guard import Listener, listening
-from tests.plugins.partners.test_managed import run
+from tests.plugins.partners.test_managed import run, sink_of
 
 TYPE = "vn.congdoan.member.updated.v1"
 TOKEN = "the-consoles-token"
@@ -191,6 +194,15 @@ async def test_the_portal_is_open_from_outside_while_console_and_api_stay_closed
     for path in ("/", "/deliveries", "/api/v1/events", "/metrics", "/portal", "/portalx", "/PORTAL/"):
         assert (await dev.get(path))[0] in (401, 403, 404), path
     assert (await dev.get("/portal/nothing"))[0] == 404
+    for path in (
+        "/portal/../deliveries",
+        "/portal/%2e%2e/deliveries",
+        "/portal/..%2fdeliveries",
+        "//portal/",
+        "/portal//",
+    ):
+        async with dev.http.get(URL(site.url + path, encoded=True), headers=dev.headers) as answer:
+            assert answer.status in (401, 403, 404), path
     async with dev.http.get(site.url + "/portal/sign-in") as answer:
         policy = answer.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
@@ -357,6 +369,16 @@ async def test_a_replay_under_way_is_stopped(site: Site) -> None:
     assert (await dev.post(stop[1]))[0] == 303
     state, sent = (await site.hub.store.read("SELECT state, sent FROM partners_replay"))[0]
     assert state == "stopped" and sent < 40
+    _, book = sink_of(site.hub)
+    owed = "SELECT (SELECT count(*) FROM queue) + (SELECT count(*) FROM delivery)"
+    before = await site.hub.store.read(owed)
+    await replays.step(site.hub, "doi-tac", book.endpoints)
+    assert await site.hub.store.read(owed) == before
+    [row] = await site.hub.fetch(portal_tables.REPLAYS_OF(partner="so-noi-vu", endpoint="hop-thu"))
+    late = portal_tables.STEP_REPLAY(id=bytes(row[0]), old=bytes(row[4]), new=bytes(row[5]), sent=1, state="running")
+    with pytest.raises(Conflict):  # a step that was under way when it was stopped
+        await site.hub.commit(UnitOfWork(guards=[Guard(late)]))
+    assert (await site.hub.store.read("SELECT state, sent FROM partners_replay"))[0] == (state, sent)
     assert (await dev.post(stop[1]))[0] == 404
 
 
@@ -440,6 +462,44 @@ async def _whole(site: Site) -> list[Any]:
     )
     counts = await site.hub.store.read("SELECT count(*) FROM partners_replay WHERE state = 'stopped'")
     return [*rows, *counts]
+
+
+HOSTILE = (
+    "\x00",
+    "\udcff".encode("utf-8", "surrogateescape").decode("latin-1"),
+    "a" * 3000,
+    "0001-01-01",
+    "9999-12-31",
+)
+
+
+async def test_hostile_values_are_refused_or_shown_never_an_error_of_ours(site: Site) -> None:
+    dev = await site.signed_in("so-noi-vu")
+    await dev.post("/portal/new-inbox", endpoint="hop-thu")
+    names = ("endpoint", "url", "types", "mode", "filter", "hours", "type", "since", "until", "per_s", "secret", "sure")
+    for value in HOSTILE:
+        form = {name: value for name in names if (name, value[:1]) != ("endpoint", "0")}
+        for route in PAGES:
+            if route.method != "POST" or route.path.endswith(("/sign-out", "/sign-in")):
+                continue
+            path = route.path.format(endpoint="hop-thu", delivery=new_id(), replay=new_id())
+            status, _ = await dev.post(path, **form)
+            assert status in (200, 303, 400, 404, 409, 422, 429), (route.path, value[:5], status)
+        asked = URL.build(
+            path="/portal/endpoints/hop-thu/replay", query={"since": value, "until": value, "mode": "all"}
+        )
+        assert (await dev.get(str(asked)))[0] in (400, 422), value[:5]
+    raw = await _raw(site, b"GET /portal/ HTTP/1.1\r\nHost: x\r\nCookie: unionhub_portal=\xff\xfe\r\n\r\n")
+    assert raw.startswith(b"HTTP/1.1 303 ")
+
+
+async def _raw(site: Site, request: bytes) -> bytes:
+    url = URL(site.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n")
+    writer.close()
+    return head
 
 
 async def test_pages_show_what_others_wrote_as_text(site: Site) -> None:
