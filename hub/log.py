@@ -124,6 +124,12 @@ LOG_EVENTS: dict[str, LogEvent] = {
         ),
         LogEvent("api.refused", "A key that is not valid was presented.", ("key", "reason"), "warning"),
         LogEvent("api.answered", "A command that writes was asked for over HTTP.", ("who", "operation", "status")),
+        LogEvent(
+            "page.refused",
+            "A plugin's page refused a sign-in or a form, or somebody tried too often.",
+            ("path", "who", "status"),
+            "warning",
+        ),
         LogEvent("request.failed", "A request met an error of ours.", ("path", "error"), "error"),
         LogEvent(
             "backup.finished",

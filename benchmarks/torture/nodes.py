@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,21 +24,20 @@ PROMISES: tuple[Callable[[nodes.Story], None], ...] = (
 
 
 def run(kills: int, folder: Path) -> dict[str, Any]:
-    """At least ``kills`` kills, and as many stops."""
-    broken = []
-    with (
-        running_postgres() as server,
-        nodes.told(server, folder, server.template("migrated", migrated), rounds=-(-kills // 3)) as story,
-    ):
-        for promise in PROMISES:
-            try:
-                promise(story)
-            except AssertionError as error:
-                broken.append(f"{promise.__name__}: {str(error)[:300]}")
-        return {
-            "kills": len(story.killed),
-            "stops": len(story.stops),
-            "acknowledged": len(story.kept()),
-            "sent": sum(len(story.partner_saw(name)) for name in ("safe", "unsafe", "paced", "line")),
-            "broken": broken,
-        }
+    """At least ``kills`` kills and as many stops, three of each in a story of its own."""
+    broken: list[str] = []
+    found: Counter[str] = Counter()
+    with running_postgres() as server:
+        template = server.template("migrated", migrated)
+        for number in range(-(-kills // 3)):
+            place = folder / str(number)
+            place.mkdir()
+            with nodes.told(server, place, template) as story:
+                for promise in PROMISES:
+                    try:
+                        promise(story)
+                    except AssertionError as error:
+                        broken.append(f"{promise.__name__}: {str(error)[:300]}")
+                found.update(kills=len(story.killed), stops=len(story.stops), acknowledged=len(story.kept()))
+                found.update(sent=sum(len(story.partner_saw(name)) for name in ("safe", "unsafe", "paced", "line")))
+    return {**found, "broken": broken}

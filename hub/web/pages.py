@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from hub.app import HubApp, asked_by
 from hub.contract import OPERATOR, PageRequest, PageResponse, PageRoute, Principal
 from hub.errors import InputError
+from hub.log import log
 from hub.plugins import path_segment
 from hub.web import body
 from hub.web.access import refuse_other_sites
@@ -31,6 +32,7 @@ _HEADERS = {
 }
 #: What a plugin may say beside its body.
 _MAY_SAY = ("Location", "Set-Cookie", "Cache-Control", "Retry-After", "Content-Disposition")
+_REFUSED = (401, 403, 429)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -50,7 +52,11 @@ def _handler(hub: HubApp, route: PageRoute) -> Handler:
         asked = await _read(hub, route, request)
         who = OPERATOR if route.who is None else (await _asked_by_nobody(hub, route, asked) or NOBODY)
         with asked_by(who):
-            return _made(await route.handle(hub, asked))
+            answer = await route.handle(hub, asked)
+        if answer.status in _REFUSED:
+            # The route's path: the one that was asked for may hold anything.
+            log("page.refused", path=route.path, who=who.owner or who.name, status=answer.status)
+        return _made(answer)
 
     return handle
 

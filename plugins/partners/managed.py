@@ -162,12 +162,13 @@ def open_managed(context: ConnectionContext, settings: PartnersSettings) -> Conn
     async def look() -> None:
         await book.reload()
         await sink.health.refresh()
-        if sending(context.hub) == context.name:
-            await replays.step(context.hub, context.name, book.endpoints)
-            await inbox.tidy(context.hub)
         # A grant may also have ended by the clock alone.
         if (tuple(book.endpoints.values()), book.wanted(context.hub.now())) != routed[0]:
             await context.changed()
+        # Last: an endpoint that is not subscribed yet is owed nothing.
+        if sending(context.hub) == context.name:
+            await replays.step(context.hub, context.name, book.endpoints)
+            await inbox.tidy(context.hub)
 
     return Connection(sink=sink, check=sink.check, close=sink.close, run=_every(look), routes=routes)
 

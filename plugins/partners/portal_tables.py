@@ -109,10 +109,10 @@ DELIVERIES: Final = query(
 )
 DELIVERY: Final = query(
     text(
-        "SELECT s.*, e.type FROM (SELECT id, event_id, state, reason, tries, created_at, due_at FROM queue"
+        "SELECT s.*, e.type FROM (SELECT id, event_id, state, reason, tries, created_at, due_at, generation FROM queue"
         " WHERE destination = :destination AND id = :id UNION ALL SELECT id, event_id, state, reason, tries,"
-        " created_at, CAST(NULL AS BIGINT) AS due_at FROM delivery WHERE destination = :destination AND id = :id) s"
-        " LEFT JOIN event e ON e.id = s.event_id"
+        " created_at, CAST(NULL AS BIGINT) AS due_at, generation FROM delivery WHERE destination = :destination"
+        " AND id = :id) s LEFT JOIN event e ON e.id = s.event_id"
     )
 )
 ATTEMPTS: Final = query(

@@ -172,8 +172,8 @@ class Story:
 
 
 @contextmanager
-def told(server: Server, folder: Path, migrated: str, rounds: int = 1) -> Iterator[Story]:
-    """The whole story; in each round each node is killed once and stopped once."""
+def told(server: Server, folder: Path, migrated: str) -> Iterator[Story]:
+    """The whole story: each node is killed once and stopped once."""
     story = Story(server, server.create_database(migrated), folder)
     with ExitStack() as stack:
         stack.callback(server.drop_database, story.database)
@@ -191,7 +191,7 @@ def told(server: Server, folder: Path, migrated: str, rounds: int = 1) -> Iterat
         reads, leads = story.owner_of("run"), story.owner_of("leader")
         stopped = leads if leads != reads else next(n for n in story.nodes if n != reads)
         third = next(n for n in story.nodes if n not in (reads, stopped))
-        for killed, frozen in ((reads, stopped), (stopped, third), (third, reads)) * rounds:
+        for killed, frozen in ((reads, stopped), (stopped, third), (third, reads)):
             story.lose(killed, frozen)
         until(lambda: len(story.partner_saw("paced")) > PACED and len(story.partner_saw("line")) > LINES, every_s=0.5)
         for node in story.nodes.values():

@@ -95,7 +95,7 @@ async def delivery(view: View) -> PageResponse:
     found = await the_delivery(view, row[1])
     line = _line(view, found, await view.hub.fetch(own.STANDING(destination=destination)))
     attempts = await view.hub.fetch(own.ATTEMPTS(id=line["id"].bytes))
-    return view.page("delivery.html", name=row[1], url=row[2], d=line, type=found[7], attempts=attempts)
+    return view.page("delivery.html", name=row[1], url=row[2], d=line, type=found[8], again=found[7], attempts=attempts)
 
 
 async def the_delivery(view: View, endpoint: str) -> tuple[Any, ...]:

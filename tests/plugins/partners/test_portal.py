@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import pytest
@@ -19,6 +20,7 @@ from yarl import URL
 from hub.app import HubApp
 from hub.contract import EventType, Guard, UnitOfWork
 from hub.errors import Conflict
+from hub.log import flush
 from hub.model import Draft, new_id
 from hub.plugins import load_plugins
 from hub.testing import StandingClock, eventually, registry_of, running_hub
@@ -27,6 +29,7 @@ from plugins.partners.portal import LINK, PAGES, sessions
 from plugins.partners.portal.account import _tries
 from tests.console_site import served
 from tests.engines import ON_BOTH
+from tests.flow.front_door import captured_log
 from tests.plugins.partners.test_guard import Listener, listening
 from tests.plugins.partners.test_managed import run, sink_of
 
@@ -168,8 +171,14 @@ async def test_a_wrong_a_used_and_an_old_link_get_one_and_the_same_page_and_a_se
         dev = site.developer()
         assert (await dev.post("/portal/sign-in", csrf=False, t=used))[0] == 303
         clock.advance(15 * 60)
-        answers = [await site.developer().post("/portal/sign-in", csrf=False, t=t) for t in (used, old, "wrong", "")]
+        with captured_log() as lines:
+            answers = [
+                await site.developer().post("/portal/sign-in", csrf=False, t=t) for t in (used, old, "wrong", "")
+            ]
+            flush()
         assert {status for status, _ in answers} == {403} and len({page for _, page in answers}) == 1
+        said = lines.getvalue().decode()
+        assert said.count('"page.refused"') == 4 and not any(token in said for token in (used, old, "wrong"))
         clock.advance(8 * 3600 - 15 * 60 - 1)
         assert (await dev.get("/portal/"))[0] == 200
         clock.advance(1)
@@ -242,13 +251,13 @@ async def test_a_verified_event_is_seen_in_the_inbox_without_a_server_and_only_w
     async def routed() -> bool:
         return any(s.name == "partners:so-noi-vu.hop-thu" for s in site.hub.router.subscriptions)
 
-    await eventually(routed)
+    await eventually(routed, 30)
     event = await site.publish("U-live")
 
     async def arrived() -> bool:
         return "U-live" in (await dev.get("/portal/inbox/hop-thu"))[1]
 
-    await eventually(arrived)
+    await eventually(arrived, 30)
     _, page = await dev.get("/portal/inbox/hop-thu")
     assert f"webhook-id: {event}" in page and "0900000000" not in page
     kept = await site.hub.store.read("SELECT content FROM partners_inbox")
@@ -273,7 +282,7 @@ async def test_the_inbox_keeps_the_last_fifty_for_a_day(tmp_path: Path) -> None:
         async def gone() -> bool:
             return (await site.hub.store.read("SELECT count(*) FROM partners_inbox"))[0][0] == 0
 
-        await eventually(gone)
+        await eventually(gone, 30)
 
 
 async def test_endpoints_are_made_changed_and_their_keys_shown_once(site: Site) -> None:
@@ -309,13 +318,13 @@ async def test_a_server_that_was_lost_recovers_everything_counted_first(site: Si
         async def routed() -> bool:
             return any(s.name == "partners:so-noi-vu.chinh" for s in site.hub.router.subscriptions)
 
-        await eventually(routed)
+        await eventually(routed, 30)
         failed = [await site.publish(f"failed-{n}") for n in range(3)]
 
         async def dead() -> bool:
             return (await dev.get("/portal/endpoints/chinh"))[1].count("đã dừng gửi</span>") == 3
 
-        await eventually(dead)
+        await eventually(dead, 30)
         _, page = await dev.get("/portal/endpoints/chinh")
         found = re.search(rf"deliveries/([0-9a-f-]{{36}})\"><code>{failed[0]}", page)
         assert found is not None
@@ -331,9 +340,9 @@ async def test_a_server_that_was_lost_recovers_everything_counted_first(site: Si
         assert status == 303
 
         async def delivered() -> bool:
-            return "đã tới nơi" in (await dev.get(where))[1]
+            return "đã tới nơi</span> · gửi lại lần 1" in (await dev.get(where))[1]
 
-        await eventually(delivered)
+        await eventually(delivered, 30)
         _, page = await dev.get("/portal/endpoints/chinh/replay?mode=failed")
         assert "Gửi lại 2 sự kiện" in page
         _, page = await dev.get("/portal/endpoints/chinh/replay?mode=all")
@@ -348,10 +357,32 @@ async def test_a_server_that_was_lost_recovers_everything_counted_first(site: Si
         async def recovered() -> bool:
             return "5/5" in (await dev.get("/portal/endpoints/chinh"))[1] and len(partner.bodies) == 6
 
-        await eventually(recovered)
+        await eventually(recovered, 30)
         seen = {each for each in (*never, *failed) if any(each.encode() in body for body in partner.bodies)}
         assert seen == {*never, *failed}
         assert "Gửi lại 0 sự kiện" in (await dev.get("/portal/endpoints/chinh/replay?mode=missing"))[1]
+
+
+async def test_of_several_who_resend_at_once_one_owes_it(site: Site) -> None:
+    event = UUID(await site.publish("u-1"))
+    dev = await site.signed_in("so-noi-vu")
+    await dev.post("/portal/new-inbox", endpoint="hop-thu")
+    to = "doi-tac/so-noi-vu.hop-thu"
+
+    async def ended() -> bool:
+        rows = await site.hub.store.read("SELECT count(*) FROM queue WHERE destination = ?", (to,))
+        return any(s.to == to for s in site.hub.router.subscriptions) and rows[0][0] == 0
+
+    began = site.hub.now()
+    for generation in range(2):
+        await eventually(ended, 30)
+        now = site.hub.now()
+        owed = await asyncio.gather(*(site.hub.resend(event, to, before=now) for _ in range(5)))
+        assert len([each for each in owed if each is not None]) == 1, generation
+    await eventually(ended, 30)
+    assert await site.hub.resend(event, to, before=began) is None, "it was owed again since"
+    assert await site.hub.resend(UUID(int=1), to, before=site.hub.now()) is None
+    assert await site.hub.resend(event, "doi-tac/so-noi-vu.khong-co", before=site.hub.now()) is None
 
 
 async def test_a_replay_under_way_is_stopped(site: Site) -> None:
@@ -362,13 +393,18 @@ async def test_a_replay_under_way_is_stopped(site: Site) -> None:
     _, page = await dev.get("/portal/endpoints/hop-thu/replay?mode=missing&per_s=1")
     given = dict(re.findall(r'name="(mode|since|until|per_s|expect)" value="([^"]+)"', page))
     assert given["expect"] == "40"
-    await dev.post("/portal/endpoints/hop-thu/replay", **given)
+    assert (await dev.post("/portal/endpoints/hop-thu/replay", **given))[0] == 303
     _, page = await dev.get("/portal/endpoints/hop-thu")
     stop = re.search(r'action="(/portal/endpoints/hop-thu/replays/[0-9a-f-]+/stop)"', page)
     assert stop is not None
     assert (await dev.post(stop[1]))[0] == 303
     state, sent = (await site.hub.store.read("SELECT state, sent FROM partners_replay"))[0]
     assert state == "stopped" and sent < 40
+
+    async def routed() -> bool:
+        return any(s.name == "partners:so-noi-vu.hop-thu" for s in site.hub.router.subscriptions)
+
+    await eventually(routed, 30)  # only then would a step send
     _, book = sink_of(site.hub)
     owed = "SELECT (SELECT count(*) FROM queue) + (SELECT count(*) FROM delivery)"
     before = await site.hub.store.read(owed)
@@ -415,7 +451,7 @@ async def test_every_object_of_another_partner_is_absent_on_every_route(site: Si
     async def routed() -> bool:
         return any(s.name == "partners:bhxh.cua-ho" for s in site.hub.router.subscriptions)
 
-    await eventually(routed)
+    await eventually(routed, 30)
     await site.publish("secret-unit")
 
     async def delivered() -> str:
@@ -423,7 +459,7 @@ async def test_every_object_of_another_partner_is_absent_on_every_route(site: Si
         found = re.search(r"đã tới nơi.*deliveries/([0-9a-f-]{36})", page, re.DOTALL)
         return found[1] if found else ""
 
-    delivery = await eventually(delivered)
+    delivery = await eventually(delivered, 30)
     _, page = await theirs.get("/portal/endpoints/cua-ho/replay?mode=all&per_s=1")
     given = dict(re.findall(r'name="(mode|since|until|per_s|expect)" value="([^"]+)"', page))
     await theirs.post("/portal/endpoints/cua-ho/replay", **given)
