@@ -42,14 +42,18 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
     columns = [c for c in rows[0] if any(row.get(c) not in (None, "", {}) for row in rows)]
     table = Table(title=title, box=rich.box.SIMPLE_HEAD, title_justify="left")
+    needed = 0
     for column in columns:
         longest = max(len(_text(row.get(column))) for row in rows)
         # What is copied into the next command stays in one piece, and what is short need not be folded.
-        table.add_column(column, overflow="fold", no_wrap=column in ("id", "boot") or longest <= SHORT)
+        whole = column in ("id", "boot") or longest <= SHORT
+        table.add_column(column, overflow="fold", no_wrap=whole)
+        needed += (max(longest, len(column)) if whole else SHORT) + 3
     for row in rows:
         table.add_row(*(_text(row.get(c)) for c in columns))
     out = io.StringIO()
-    Console(file=out, width=_width()).print(table)
+    # Rather a line that the terminal breaks than a cell that is cut.
+    Console(file=out, width=max(_width(), needed)).print(table)
     return out.getvalue().rstrip("\n")
 
 
