@@ -26,6 +26,9 @@ lint: .venv/.runtime .venv/.test .venv/.lint  ## kiểm tra mã nguồn / style,
 bench: .venv/.runtime .venv/.test  ## đo tốc độ (ONLY=deliver một phép đo; ROUNDS=n) / every figure beside its yardstick
 	@$(BIN)/python -m benchmarks $(addprefix --only ,$(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
+torture: .venv/.runtime .venv/.test  ## làm hỏng mọi thứ (ONLY="kills power"; N=n SEED=n) / every fault with its control
+	@$(BIN)/python -m benchmarks.torture $(if $(ONLY),--only $(ONLY)) $(if $(N),--n $(N)) $(if $(SEED),--seed $(SEED))
+
 bundle: .venv/.python  ## đóng gói để cài không cần mạng, vào dist/ / one file that installs without a network
 	@$(BIN)/python deploy/bundle.py
 

@@ -39,12 +39,16 @@ def say(text: str) -> None:
 
 @asynccontextmanager
 async def partner(
-    module: str, *arguments: object
+    module: str, *arguments: object, asks: bool = False
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, Mapping[str, Any]]]:
-    """``python -m module`` in a process of its own, from the JSON line that says it is ready until SIGTERM."""
+    """``python -m module`` in a process of its own, from the JSON line that says it is ready until SIGTERM.
+
+    ``asks``: it is also asked by lines of its standard input.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *map(str, arguments), stdout=asyncio.subprocess.PIPE
-    )
+        sys.executable, "-m", module, *map(str, arguments), stdout=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE if asks else None,
+    )  # fmt: skip
     try:
         assert process.stdout is not None
         line = await process.stdout.readline()

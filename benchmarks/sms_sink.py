@@ -1,4 +1,4 @@
-"""A bare SMSC for benchmarks: takes every bind and every submit_sm, answers at once, remembers nothing.
+"""A bare SMSC for benchmarks: takes every bind and every submit_sm, each answered at once under an id of its own.
 
     python -m benchmarks.sms_sink [--port N]
 
@@ -11,14 +11,15 @@ import argparse
 import asyncio
 import signal
 import struct
+from itertools import count
 
 from benchmarks.process import print_json, run
 
 _HEADER = struct.Struct(">4I")
 _SUBMIT, _UNBIND = 0x04, 0x06
 _ANSWER_BIT = 0x80000000
-#: Body of a submit_sm_resp: always the same id, because the clients are told to keep none.
-_ID = b"0123456789\0"
+#: Message ids of a submit_sm_resp: counted over all connections, ten digits each.
+_IDS = count(1_000_000_000)
 
 
 class Peer(asyncio.Protocol):
@@ -35,7 +36,7 @@ class Peer(asyncio.Protocol):
                 break
             at += length
             if command == _SUBMIT:
-                out.append(_HEADER.pack(27, command | _ANSWER_BIT, 0, sequence) + _ID)
+                out.append(_HEADER.pack(27, command | _ANSWER_BIT, 0, sequence) + b"%d\0" % next(_IDS))
             elif not command & _ANSWER_BIT:
                 body = b"" if command == _UNBIND or command == 0x15 else b"sink\0"
                 out.append(_HEADER.pack(16 + len(body), command | _ANSWER_BIT, 0, sequence) + body)

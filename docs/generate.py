@@ -20,6 +20,7 @@ from uuid import UUID
 import click
 from pydantic import BaseModel
 
+from docs import promises
 from hub import cli, contract, hookspecs, metrics, model, plugins, retry, settings_model
 from hub.errors import HubError
 from hub.ingest import QUARANTINED
@@ -233,9 +234,10 @@ def event_types(registry: Registry) -> str:
             leaves = any(name == t or name.startswith((t + ".", t + "[].")) for t in kind.thin)
             rows.append([code(name), holds, "always" if always else "sometimes", "yes" if leaves else "when named"])
         sealed = "Personal: sealed under its subject's key." if kind.personal else "Not personal."
+        old = f" **Deprecated**{f': take {code(kind.successor)}' if kind.successor else ''}." if kind.deprecated else ""
         parts += [
             f"### `{kind.name}`\n",
-            f"{kind.title_vi} / {kind.title_en}. {sealed} Thin: {codes(kind.thin)}.\n",
+            f"{kind.title_vi} / {kind.title_en}.{old} {sealed} Thin: {codes(kind.thin)}.\n",
             table(["field", "holds", "there", "leaves the hub"], rows),
             f"\n```json\n{json.dumps(kind.example, ensure_ascii=False, indent=2)}\n```\n",
         ]
@@ -477,9 +479,26 @@ def rendered(text: str, made: Mapping[str, str]) -> str:
     return MARKED.sub(lambda m: f"{m[1]}{made[m[2]]}\n{m[4]}", text)
 
 
+def event_schemas() -> str:
+    """``event-schemas.json``: what was promised of each type, for ``docs.promises`` to hold us to it."""
+    kinds = {kind.name: promises.promise(kind) for kind in load_plugins().event_types.values()}
+    return json.dumps(kinds, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+
 def main(arguments: Sequence[str]) -> int:
+    if broken := load_plugins().broken:
+        print("\n".join(f"{each.name}: {each.why}" for each in broken), file=sys.stderr)
+        return 1  # what it describes would look as if it were gone
     made = parts()
     stale = []
+    schemas = event_schemas()
+    if promises.KEPT.read_text("utf-8") != schemas:
+        if broken := promises.broken(json.loads(promises.KEPT.read_text("utf-8")), json.loads(schemas)):
+            print("\n".join([*broken, f"{promises.KEPT.name} was left as it is: {promises.DO}"]), file=sys.stderr)
+            return 1
+        stale.append(promises.KEPT)
+        if "--check" not in arguments:
+            promises.KEPT.write_text(schemas, "utf-8")
     for page in pages():
         old = page.read_text("utf-8")
         new = rendered(old, made)

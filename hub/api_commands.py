@@ -55,6 +55,10 @@ class _Params(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+#: The API's document lists what ``one_of`` names: an installation knows it only when its plugins are loaded.
+_Scope = Annotated[str, Field(max_length=60, json_schema_extra={"one_of": "scopes"})]
+
+
 # -- keys ------------------------------------------------------------------------------------------
 
 
@@ -62,7 +66,7 @@ class AddKey(_Params):
     name: str = Field(
         min_length=1, max_length=80, description="Who uses it and what for.", json_schema_extra={"argument": True}
     )
-    scopes: Annotated[list[Annotated[str, Field(max_length=60)]], _typed(list)] = Field(
+    scopes: Annotated[list[_Scope], _typed(list)] = Field(
         min_length=1, max_length=50, description="What it may do, with commas between: events:read,events:publish."
     )
     days: int = Field(365, ge=1, le=3650, description="Days until it expires; 14 days before, everybody is told.")
@@ -196,7 +200,10 @@ async def _replay_request(hub: Hub, p: OneRequest, report: Report) -> Json:
 
 
 class Publish(_Params):
-    type: str = Field(max_length=200, description="Event type in full, from the catalogue.")
+    type: str = Field(
+        max_length=200, description="Event type in full, from the catalogue.",
+        json_schema_extra={"one_of": "event_types"},
+    )  # fmt: skip
     data: Annotated[dict[str, Any], _typed(dict)] = Field(description="What happened, as the type's schema says.")
     subject: str | None = Field(
         None, min_length=1, max_length=200, description="Opaque id of whom it is about; never a phone or a number."

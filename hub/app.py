@@ -10,11 +10,12 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from hub import metrics
+from hub import erasure, metrics
 from hub.backups import back_up
 from hub.clock import Clock, ServerClock, system_clock
 from hub.commit import Committer
@@ -23,6 +24,7 @@ from hub.contract import (
     OPERATOR,
     Committed,
     Connection,
+    DestinationNow,
     Directory,
     EventType,
     FeedView,
@@ -33,6 +35,7 @@ from hub.contract import (
     UnitOfWork,
 )
 from hub.deliver import Deliverer
+from hub.divert import divert, standings
 from hub.errors import Busy, ConfigError, InputError, NotFound
 from hub.fanout import FanOut, Stopped, batch_progress, stop_batch
 from hub.ingest import QUARANTINED, Taken, replay, reread, take
@@ -55,11 +58,14 @@ from hub.sql import Statement
 from hub.store.base import BreakerPolicy, RunRow
 from hub.store.choose import is_empty, make_store
 from hub.store.migrate import CORE, Owner
+from hub.views import attempts
 from hub.watchdog import Watchdog, Whose, packages_of
 from hub.wiring import Wiring
 from hub.worker import Worker
 
 SWEEP_EVERY_S = 1.0
+#: An erasure may be committed so much after the instant that it says.
+ERASED_OVERLAP_US = 60_000_000
 #: Of the task that runs a command, and of those it starts.
 _PRINCIPAL = ContextVar("principal", default=OPERATOR)
 
@@ -160,6 +166,7 @@ class HubApp:
             {"fan_out": self._fan_out, "backup": self._back_up},
             lambda items: self._changed(items > 0),
         )
+        self._erased_from = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         #: Called after each commit of this process: the console's live view.
@@ -188,6 +195,18 @@ class HubApp:
         found = {name: c.settings for name, c in self.config.connections.items() if c.enabled}
         return {name: settings for name, settings in found.items() if isinstance(settings, kind)}
 
+    async def erase(self, subject: str, reason: str) -> int:
+        """Destroys a subject's key on the word of whoever asks now; answers how many deliveries were cancelled."""
+        _, cancelled = await erasure.erase(
+            self.store, self._ring, subject, self.principal.name, reason, to_us(self.clock())
+        )
+        self._changed(cancelled > 0)
+        return cancelled
+
+    def keep_erased(self, folder: Path, ids: Sequence[bytes]) -> None:
+        """Names destroyed keys in a folder's list; blocks."""
+        erasure.keep(folder, ids, self._hub_key)
+
     async def batch(self, id: UUID) -> Json | None:
         return await batch_progress(self.store, id.bytes)
 
@@ -196,12 +215,28 @@ class HubApp:
         self._changed(stopped is not None)
         return stopped is not None
 
+    async def attempts(self, delivery: UUID) -> list[Json]:
+        return await attempts(self.store, delivery.bytes, self.unseal)
+
     async def resend(self, event: UUID, destination: str, *, before: datetime) -> UUID | None:
         owed = await resend(
             self.store, self.committer, self.router, event, destination, to_us(before), to_us(self.clock())
         )
         self._changed(owed is not None)
         return owed
+
+    async def divert(self, source: str, target: str, *, limit: int = 500, tried: int = 0) -> int:
+        left = self._wiring.targets.get(source)
+        moved = await divert(
+            self.store, source, target, to_us(self.clock()), limit=limit, tried=tried,
+            # Where resending is unsafe the start is committed first: what a crash cut off before it never left.
+            lost_may_have_left=left is None or left.sink is None or left.sink.resend_is_safe,
+        )  # fmt: skip
+        self._changed(moved > 0)
+        return moved
+
+    async def standings(self, destinations: Sequence[str]) -> Mapping[str, DestinationNow]:
+        return await standings(self.store, destinations, to_us(self.clock()))
 
     def keyed_hash(self, kind: str, value: str) -> bytes:
         return self._hub_key.keyed_hash("p:" + kind, value.encode())
@@ -289,7 +324,10 @@ class HubApp:
         self._spawn(pruner.run(), "retention")
         self.scheduler.start()
         packages = packages_of(self.connections, self.config, self.registry)
-        self._watchdog = Watchdog(packages, self._whose, self._put_aside)
+        await self.store.clear_repair("memory_high", os.uname().nodename, to_us(self.clock()))
+        self._watchdog = Watchdog(
+            packages, self._whose, self._put_aside, self.connections, self.config.hub.worker.memory_mb
+        )
         self._watchdog.start()
         log("hub.started", connections=len(self.connections), held=await self.store.held())
 
@@ -330,6 +368,8 @@ class HubApp:
 
     async def _put_aside(self, whose: Whose, reason: str) -> None:
         kind, name = whose
+        if kind == "process":
+            return await self.store.open_repair(reason, os.uname().nodename, name, to_us(self.clock()))
         await self.store.pause(kind, name, "hub", reason, to_us(self.clock()))
         assert self.worker is not None
         self.worker.give_back(kind, name)
@@ -387,9 +427,18 @@ class HubApp:
     async def _back_up(self, run: RunRow) -> int:
         return await back_up(self.config, self.store, self.clock, self._owners)
 
+    async def _forget_erased(self) -> None:
+        """Other nodes destroy keys too: what this one keeps in memory ends with them, a look later at most."""
+        if self.store.shared:
+            looked_at = to_us(self.clock())
+            rows = await self.store.read("SELECT subject FROM erasure WHERE erased_at >= ?", (self._erased_from,))
+            self._ring.forget(subject for (subject,) in rows)
+            self._erased_from = looked_at - ERASED_OVERLAP_US
+
     async def _sweeps(self) -> None:
         while True:
             try:
+                await self._forget_erased()
                 if self.nodes.leads() and await self.store.sweep(to_us(self.clock())):
                     self._changed(True)
             except Busy:

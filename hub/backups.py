@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from threading import Event
 from time import monotonic
 
-from hub import __version__
+from hub import __version__, erasure
 from hub.clock import Clock
 from hub.errors import Busy, ConfigError, HubError, InputError
 from hub.log import log
@@ -61,6 +61,8 @@ class Restored:
     owed: int
     #: Where the ledger that was there before is kept.
     replaced: Path | None
+    #: People who were erased after the backup, and are again.
+    erased_again: int
 
 
 @contextmanager
@@ -138,8 +140,17 @@ def _take(
             )
             summary = seal(file, header, blocks, key, watched)
         _read_back(partial, key, step)
+        _keep_erased(config, database, path.parent)
         keep(partial, path)
         return Taken(path, header, summary, path.stat().st_size, monotonic() - started)
+
+
+def _keep_erased(config: Configuration, database: Path, folder: Path) -> None:
+    """Before an archive has its name: whoever copies it finds the list beside it."""
+    key_file = config.var_dir / "hub.key"
+    if key_file.exists():  # without it nothing in the archive can be opened anyway
+        key = HubKey.load(key_file, may_create=False)
+        erasure.keep(folder, erasure.erased_in(database) | erasure.known([config.var_dir], key), key)
 
 
 def _read_back(partial: Path, key: BackupKey, step: Step) -> None:
@@ -186,17 +197,31 @@ def restore(
     archive = _usable(file, owners)
     key = backup_key(config, key_file)
     archive.check_key(key)
-    _check_hub_key(archive.header, var_dir / "hub.key")
+    hub_key = _check_hub_key(archive.header, var_dir / "hub.key")
+    lists = {file.parent, var_dir, config.var_dir, config.folder.parent / config.hub.backup.folder}
+    erased = erasure.known(lists, hub_key)
     lock = ProcessLock(database.with_name(database.name + ".lock"))
     with told_of(lock.path):
         lock.acquire()
     try:
         room_for(archive.header.payload_bytes, database.parent)
         reading = archive.read(key, step, "restore")
-        replaced = copy.put_in_place(reading, database, owners, now, replace=replace, step=step)
+        again = 0
+
+        def mend(db: sqlite3.Connection) -> None:
+            nonlocal again
+            again = erasure.erase_again(db, erased, to_us(now))
+
+        if copy.occupied(database):  # what this ledger erased counts, even if no list names it
+            with suppress(sqlite3.Error):
+                erased |= erasure.erased_in(database)
+        replaced = copy.put_in_place(reading, database, owners, now, replace=replace, step=step, mend=mend)
+        for folder in {var_dir, config.var_dir}:
+            if folder.is_dir():
+                erasure.keep(folder, erased, hub_key)
         with closing(copy.open_to_read(database)) as db:
             (owed,) = db.execute(_STILL_TO_SEND).fetchone()
-        return Restored(database, archive.header, reading.summary, owed, replaced)
+        return Restored(database, archive.header, reading.summary, owed, replaced, again)
     finally:
         lock.release()
 
@@ -258,15 +283,17 @@ def _usable(file: Path, owners: Sequence[migrate.Owner]) -> Archive:
     return archive
 
 
-def _check_hub_key(header: Header, path: Path) -> None:
+def _check_hub_key(header: Header, path: Path) -> HubKey:
     with told_of(path):
-        found = HubKey.load(path, may_create=False).fingerprint.hex()
+        key = HubKey.load(path, may_create=False)
+        found = key.fingerprint.hex()
     if found != header.hub_key:
         raise ConfigError(
             f"{path} không phải khóa hub của bản sao lưu này (dấu {header.hub_key}, tệp này {found}): chép đúng tệp"
             f" hub.key vào đó rồi làm lại / {path} is not the hub key of this backup (fingerprint {header.hub_key},"
             f" this file has {found}): copy the right hub.key there, then try again"
         )
+    return key
 
 
 # -- by schedule -----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,7 +53,9 @@ class OneId(Params):
 
 
 class Replay(Params):
-    id: str | None = _argument("Id of a delivery; without one, all that stopped for --reason.", default=None)
+    id: Annotated[str, Field(json_schema_extra={"format": "uuid"})] | None = _argument(
+        "Id of a delivery; without one, all that stopped for --reason.", default=None
+    )
     reason: str | None = Field(None, description="Send all again that stopped for this reason; counts them first.")
     to: str | None = Field(None, description="With --reason: only to this destination.")
     state: Literal["dead", "cancelled"] = Field("dead", description="With --reason: dead or cancelled ones.")
@@ -103,7 +105,7 @@ async def _list_deliveries(hub: Hub, p: ListDeliveries, report: Report) -> Json:
 
 
 async def _show_delivery(hub: Hub, p: OneId, report: Report) -> Json:
-    found = await views.delivery(_app(hub).store, views.parse_id(p.id))
+    found = await views.delivery(_app(hub).store, views.parse_id(p.id), unseal=hub.unseal)
     if found is not None:
         return found
     rows = await views.deliveries(_app(hub).store, event_id=views.parse_id(p.id), limit=1000)

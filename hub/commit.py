@@ -115,7 +115,8 @@ class Committer:
         in_rows = self._sealed_in_rows(unit)
         await self.ring.prepare(self._subjects(unit, quarantined), make=True)
         prepared = Unit(
-            guards=[*self.ring.guards(in_rows, now), *(self._guard(g) for g in unit.guards)],
+            keys=self.ring.unstored(in_rows, now),
+            guards=[self._guard(g) for g in unit.guards],
             statements=[self.seal_statement(s) for s in unit.statements],
             drafts=[self._draft(d, now, quarantined.get(d.id)) for d in unit.drafts],
             deliveries=deliveries,
@@ -215,7 +216,7 @@ class Committer:
             (source, dedupe_key, content_hash, event_id, now + self._dedupe_keep_us),
             () if raw is not None else self._owed(draft, event_id, now, shard),
             batch,
-            () if sealed_for is None else self.ring.guards([sealed_for], now),
+            () if sealed_for is None else self.ring.unstored([sealed_for], now),
         )  # fmt: skip
 
     def _owed(self, draft: Draft, event_id: bytes, now: int, shard: int) -> list[QueueRow]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from hub.contract import (
     Committed,
     Connection,
     ConnectionContext,
+    DestinationNow,
     Directory,
     EventType,
     Hub,
@@ -175,11 +176,20 @@ class _ConnectionHub:
     async def batch(self, id: UUID) -> Json | None:
         return await self._core.batch(id)
 
+    async def attempts(self, delivery: UUID) -> list[Json]:
+        return await self._core.attempts(delivery)
+
     async def resend(self, event: UUID, destination: str, *, before: datetime) -> UUID | None:
         return await self._core.resend(event, destination, before=before)
 
     async def stop_batch(self, id: UUID) -> bool:
         return await self._core.stop_batch(id)
+
+    async def divert(self, source: str, target: str, *, limit: int = 500, tried: int = 0) -> int:
+        return await self._core.divert(source, target, limit=limit, tried=tried)
+
+    async def standings(self, destinations: Sequence[str]) -> Mapping[str, DestinationNow]:
+        return await self._core.standings(destinations)
 
     @property
     def directory(self) -> Directory:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -80,13 +80,19 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """What was seen on the wire; ``answer`` is capped by the sink and masked before it is stored."""
+    """What was seen on the wire; ``answer`` is capped by the sink and masked before it is stored.
+
+    ``connect_ms``, ``first_byte_ms`` and ``total_ms`` count from the start; ``dns_ms`` and ``tls_ms`` are the parts of
+    ``connect_ms`` that a name and a handshake took, None where there was none.
+    """
 
     status: int | None = None
     connect_ms: float | None = None
     first_byte_ms: float | None = None
     total_ms: float | None = None
     answer: bytes = b""
+    dns_ms: float | None = None
+    tls_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +147,10 @@ class Unknown:
 Outcome = Delivered | Accepted | RetryLater | Refused | Unknown
 
 
+#: ``Guard.otherwise`` of an admission that was given without a look: when it fails, ``admit`` is asked again at once.
+ASK_AGAIN: Final = "ask_again"
+
+
 @dataclass(frozen=True, slots=True)
 class Admit:
     """May be sent now; ``guards`` commit with the start, and a failed one cancels with its reason."""
@@ -150,10 +160,11 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """May not be sent before ``until``; no try is spent."""
+    """May not be sent before ``until``; no try is spent. ``scope`` DESTINATION: nor may anything else from there."""
 
     until: datetime
     reason: str
+    scope: Literal[Scope.DELIVERY, Scope.DESTINATION] = Scope.DELIVERY
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +174,18 @@ class Cancel:
     reason: str
 
 
-Admission = Admit | Hold | Cancel
+@dataclass(frozen=True, slots=True)
+class Divert:
+    """Owed to another destination of this installation from now on, and due there at once; no try is spent.
+
+    The delivery keeps its id, its tries and its expiry; ordering keys are kept at each destination, not over several.
+    """
+
+    to: str
+    reason: str = ""
+
+
+Admission = Admit | Hold | Cancel | Divert
 
 # -- what a sink is handed -------------------------------------------------------------------------
 
@@ -425,6 +447,25 @@ class Connection:
     close: Callable[[], Awaitable[None]] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationNow:
+    """How one paced stream stands, over all nodes."""
+
+    #: Deliveries that wait for a try or are in one.
+    open: int
+    #: Of the others by state, since the ledger began: what was pruned counts too.
+    counts: Mapping[str, int]
+    #: For how long the one that waits longest could have been sent; 0 when none is due.
+    overdue_s: float
+    #: Why nothing is sent: paused, breaker_open, or "".
+    blocked: Literal["", "paused", "breaker_open"]
+
+    @property
+    def ended(self) -> int:
+        """How many left by a try or were cancelled."""
+        return sum(self.counts.values())
+
+
 class ConnectionSettings(BaseModel):
     """Base of every connector type's settings; unknown keys are refused, every field is described."""
 
@@ -467,6 +508,12 @@ class Hub(Protocol):
     async def stop_batch(self, id: UUID) -> bool:
         """Nothing more of a batch is begun, on any node, and what waits is cancelled; False when there is none."""
 
+    async def attempts(self, delivery: UUID) -> list[Json]:
+        """What was tried of a delivery, the first first: ``started_at``, ``outcome``, ``reason``, ``status``,
+
+        ``dns_ms``, ``connect_ms``, ``tls_ms``, ``first_byte_ms``, ``total_ms`` and the masked ``answer``, or None each.
+        """
+
     async def resend(self, event: UUID, destination: str, *, before: datetime) -> UUID | None:
         """Owes an event of the ledger to a destination (of the connection's own subscriptions) once more.
 
@@ -476,6 +523,16 @@ class Hub(Protocol):
 
         Raises: InputError (410) when the event's content is gone.
         """
+
+    async def divert(self, source: str, target: str, *, limit: int = 500, tried: int = 0) -> int:
+        """Owes to ``target`` again what was first owed there, was diverted to ``source`` and waits; answers how many.
+
+        Only what has surely not left moves: nothing that is being sent, was accepted, is unknown, or may have arrived
+        by an earlier try. ``tried``: only what was tried in vain, and at most so often; 0: whatever waits.
+        """
+
+    async def standings(self, destinations: Sequence[str]) -> Mapping[str, DestinationNow]:
+        """How these destinations stand, as the ledger knows; those it does not know are absent."""
 
     @property
     def directory(self) -> Directory: ...
@@ -564,6 +621,9 @@ class EventType:
     #: JSON Schema (draft 2020-12) of ``data`` and one example that fits it.
     schema: Mapping[str, Any]
     example: Mapping[str, Any]
+    #: Still made and delivered, but nobody should begin with it; ``successor`` names the type to take, if there is one.
+    deprecated: bool = False
+    successor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -685,9 +745,9 @@ class Command:
 
 
 __all__ = [
-    "OPERATOR", "Accepted", "Admission", "Admit", "Cancel", "CheckStep", "Command", "Committed", "Connection",
-    "ConnectionContext", "ConnectionSettings", "ConnectorType", "Delivered", "DestinationSpec", "Directory",
-    "EventType", "Exchange", "FeedView", "Guard", "Handler", "Hold", "Hub", "Inbound", "LogEvent",
+    "ASK_AGAIN", "OPERATOR", "Accepted", "Admission", "Admit", "Cancel", "CheckStep", "Command", "Committed",
+    "Connection", "ConnectionContext", "ConnectionSettings", "ConnectorType", "Delivered", "DestinationSpec",
+    "Directory", "EventType", "Exchange", "FeedView", "Guard", "Handler", "Hold", "Hub", "Inbound", "LogEvent",
     "Outcome", "Page", "PageRequest", "PageResponse", "PageRoute", "Principal", "Query", "RawRequest", "Receiver",
     "RecordRefs", "Refused", "Report", "Rest", "RetryLater", "Schema", "Scope", "Sealed", "SecretRef", "Shipment",
     "Simulator", "Sink", "Source", "Statement", "UnitOfWork", "Unknown", "Verified",

@@ -29,6 +29,7 @@ from hub.log import log
 from hub.model import Json
 from hub.plugins import Registry
 from hub.settings import Configuration
+from hub.subject_commands import COMMANDS as SUBJECT_COMMANDS
 
 #: Unix socket paths end here on every system.
 SOCKET_PATH_MAX = 100
@@ -37,7 +38,7 @@ HUB: web.AppKey[HubApp] = web.AppKey("hub", HubApp)
 
 def all_commands(registry: Registry) -> dict[str, Command]:
     """The core's and the plugins' commands by "group name"."""
-    own = {f"{c.group} {c.name}".strip(): c for c in (*COMMANDS, *API_COMMANDS)}
+    own = {f"{c.group} {c.name}".strip(): c for c in (*COMMANDS, *API_COMMANDS, *SUBJECT_COMMANDS)}
     return {**registry.commands, **own}
 
 

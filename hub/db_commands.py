@@ -177,15 +177,17 @@ def _restore(config: Configuration, registry: Registry, p: Restore, report: Repo
         "created_at": restored.header.created_at,
         "hold": "restored",
         "owed": restored.owed,
+        "erased_again": restored.erased_again,
         "replaced": str(restored.replaced) if restored.replaced else None,
     }
 
 
 def _say_restore(answer: Json, lang: str) -> str:
-    at, owed, old = answer["created_at"], answer["owed"], answer["replaced"]
+    at, owed, old, erased = answer["created_at"], answer["owed"], answer["replaced"], answer["erased_again"]
     if lang == "en":
         lines = [f"Restored {answer['database']} as it was at {at} (commit {answer['sequence']})"]
         lines += [f"  What was there is kept: {old}"] if old else []
+        lines += [f"  Erased again, as was asked after the backup: {erased} people"] if erased else []
         return "\n".join(
             [
                 *lines,
@@ -196,6 +198,7 @@ def _say_restore(answer: Json, lang: str) -> str:
         )
     lines = [f"Đã phục hồi {answer['database']} như lúc {at} (lần ghi {answer['sequence']})"]
     lines += [f"  Dữ liệu cũ được cất ở {old}"] if old else []
+    lines += [f"  Đã xóa lại {erased} người được xóa sau lúc sao lưu"] if erased else []
     return "\n".join(
         [
             *lines,

@@ -18,14 +18,18 @@ from uuid import UUID
 
 import orjson
 
+from hub.answers import keep
 from hub.clock import Clock, microseconds
 from hub.commit import Committer
 from hub.contract import (
+    ASK_AGAIN,
     Accepted,
+    Admission,
     Admit,
     Cancel,
     Delivered,
     Directory,
+    Divert,
     Exchange,
     Guard,
     Handler,
@@ -34,6 +38,7 @@ from hub.contract import (
     Outcome,
     Refused,
     RetryLater,
+    Scope,
     Shipment,
     Sink,
     UnitOfWork,
@@ -53,6 +58,8 @@ from hub.store.base import AttemptRow, Job, Settlement, Store
 #: Until a delivery is taken up again that could not begin because the ledger could not be written.
 BUSY_PAUSE = 1_000_000
 
+#: How often admission is asked for while what it went by changes under it.
+ASKED_MOST = 3
 #: A sink keeps its own deadline and tells more about a time-out; this much later we end it.
 GRACE_S = 1.0
 _OUTCOMES: dict[type, str] = {
@@ -232,10 +239,8 @@ class Deliverer:
             record_refs=partial(self._store.record_refs, target.connection, job.id),
         )
         admission = await sink.admit(shipment)
-        if isinstance(admission, Cancel):
-            return self._end(job, State.CANCELLED, admission.reason)
-        if isinstance(admission, Hold):
-            return self._put_back(job, admission.reason, to_us(admission.until))
+        if not isinstance(admission, Admit):
+            return self._not_admitted(job, sink, admission)
         if job.send_at:
             if not await pace(job):
                 return self._put_back(job, "instant_missed", self._now())
@@ -244,7 +249,7 @@ class Deliverer:
                 return self._end(job, State.DEAD, "expired")
         safe = sink.resend_is_safe
         if not safe or admission.guards:
-            refusal = await self._start(job, sink, admission, digest)
+            refusal = await self._start(job, sink, shipment, admission, digest)
             if refusal is not None:
                 return refusal
             crashpoint("delivery.started")
@@ -259,19 +264,49 @@ class Deliverer:
             odd = RetryLater(reason="plugin_error", ambiguous=True)
             return self._after(job, odd, started, resend_is_safe=safe, digest=digest, connection=target.connection)
 
-    async def _start(self, job: Job, sink: Sink, admission: Admit, digest: bytes) -> Settlement | None:
+    def _not_admitted(self, job: Job, sink: Sink, admission: Hold | Cancel | Divert) -> Settlement:
+        if isinstance(admission, Cancel):
+            return self._end(job, State.CANCELLED, admission.reason)
+        if isinstance(admission, Divert):
+            return self._divert(job, sink, admission)
+        until = to_us(admission.until)
+        whole = admission.scope is Scope.DESTINATION
+        return self._put_back(job, admission.reason, self._now() if whole else until, not_before=until if whole else 0)
+
+    def _divert(self, job: Job, sink: Sink, admission: Divert) -> Settlement:
+        """Its line in the history is an attempt without a try."""
+        now = self._now()
+        if admission.to == job.destination or admission.to not in self._targets:
+            return self._put_back(job, "no_such_destination", now, pause=True)
+        log("delivery.diverted", delivery=job.id.hex(), destination=job.destination, to=admission.to)
+        verdict = Verdict(State.PENDING, admission.reason, due_us=now, spends_try=False)
+        settlement = self._settlement(job, verdict, AttemptRow(now, now, "diverted", f"to:{admission.to}"))
+        settlement.divert_to = admission.to
+        settlement.lost_may_have_left = sink.resend_is_safe
+        return settlement
+
+    async def _start(
+        self, job: Job, sink: Sink, shipment: Shipment, admission: Admission, digest: bytes
+    ) -> Settlement | None:
         """Commits what must be true before the first byte."""
-        guards: Sequence[Guard] = [
-            Guard(self._committer.seal_statement(g.statement), g.rows, g.otherwise) for g in admission.guards
-        ]
-        try:
-            if sink.resend_is_safe:
-                await self._committer.commit(UnitOfWork(guards=guards))
-            elif not await self._store.start(job.id, job.lease_no, digest, guards):
-                return self._put_back(job, "lease_lost", self._now())
-        except Conflict as conflict:
-            return self._end(job, State.CANCELLED, conflict.otherwise)
-        return None
+        for _ in range(ASKED_MOST):
+            if not isinstance(admission, Admit):
+                return self._not_admitted(job, sink, admission)
+            guards: Sequence[Guard] = [
+                Guard(self._committer.seal_statement(g.statement), g.rows, g.otherwise) for g in admission.guards
+            ]
+            try:
+                if sink.resend_is_safe:
+                    await self._committer.commit(UnitOfWork(guards=guards))
+                elif not await self._store.start(job.id, job.lease_no, digest, guards):
+                    return self._put_back(job, "lease_lost", self._now())
+            except Conflict as conflict:
+                if conflict.otherwise != ASK_AGAIN:
+                    return self._end(job, State.CANCELLED, conflict.otherwise)
+                admission = await sink.admit(shipment)
+            else:
+                return None
+        return self._put_back(job, ASK_AGAIN, self._now() + BUSY_PAUSE)
 
     async def _try(self, job: Job, sink: Sink, shipment: Shipment) -> Outcome:
         """The sink's own outcome; silence, an exception or an odd answer are never a success."""
@@ -332,7 +367,7 @@ class Deliverer:
         name = _OUTCOMES[type(outcome)]
         if isinstance(outcome, RetryLater) and outcome.ambiguous:
             name = "ambiguous"
-        attempt = _attempt(started, now, name, getattr(outcome, "reason", ""), outcome.exchange)
+        attempt = self._attempt(job, started, now, name, getattr(outcome, "reason", ""), outcome.exchange)
         refs = outcome.refs if isinstance(outcome, Accepted | Unknown) else ()
         observe_attempt(connection, name, (now - started) / 1_000_000)
         log(
@@ -351,6 +386,23 @@ class Deliverer:
         )
         of_parts = outcome.of_parts if isinstance(outcome, Unknown) else len(refs)
         return self._settlement(job, verdict, attempt, digest, connection, refs, of_parts)
+
+    def _attempt(
+        self, job: Job, started: int, finished: int, outcome: str, reason: str, seen: Exchange | None
+    ) -> AttemptRow:
+        if seen is None:
+            return AttemptRow(started, finished, outcome, reason)
+        return AttemptRow(
+            started,
+            finished,
+            outcome,
+            reason,
+            seen.status,
+            _us(seen.connect_ms),
+            _us(seen.first_byte_ms),
+            _us(seen.total_ms),
+            keep(seen, job.sealed_for or job.recipient or None, self._committer.ring),
+        )
 
     def _settlement(
         self,
@@ -384,9 +436,12 @@ class Deliverer:
             probe=job.breaker_open,
         )
 
-    def _put_back(self, job: Job, reason: str, due_us: int, *, pause: bool = False) -> Settlement:
+    def _put_back(self, job: Job, reason: str, due_us: int, *, pause: bool = False, not_before: int = 0) -> Settlement:
         """Nothing left the process: pending again, no try spent, no attempt to record."""
-        verdict = Verdict(State.PENDING, reason, due_us=due_us, spends_try=False, pause="destination" if pause else "")
+        verdict = Verdict(
+            State.PENDING, reason, due_us=due_us, spends_try=False, not_before_us=not_before,
+            pause="destination" if pause else "",
+        )  # fmt: skip
         return self._settlement(job, verdict, None)
 
     def _end(self, job: Job, state: State, reason: str) -> Settlement:
@@ -409,28 +464,5 @@ def _ran_out(job: Job) -> bool:
     return task.uncancel() == 0
 
 
-def _attempt(started: int, finished: int, outcome: str, reason: str, seen: Exchange | None) -> AttemptRow:
-    if seen is None:
-        return AttemptRow(started, finished, outcome, reason)
-    return AttemptRow(
-        started,
-        finished,
-        outcome,
-        reason,
-        seen.status,
-        _us(seen.connect_ms),
-        _us(seen.first_byte_ms),
-        _us(seen.total_ms),
-        _answer(seen.answer),
-    )
-
-
 def _us(ms: float | None) -> int | None:
     return None if ms is None else int(ms * 1000)
-
-
-def _answer(answer: bytes) -> bytes | None:
-    """A partner's answer may repeat what we sent it: only its size and fingerprint are kept for now."""
-    if not answer:
-        return None
-    return b"%d bytes sha256:%s" % (len(answer), hashlib.sha256(answer).hexdigest()[:16].encode())

@@ -66,7 +66,7 @@ async def exchange(
     wire: Wire | None = None
     try:
         endpoint = session.endpoint(method, url)
-        wire = await session.take(endpoint)
+        wire = await session.take(endpoint, reply)
         protocol, transport = wire.protocol, wire.transport
         wire.begin(reads_bodies=method != "HEAD")
         crashpoint("http.connected")
@@ -158,6 +158,8 @@ def outcome_of(reply: Reply, now: datetime, table: Table = WEBHOOK_TABLE) -> Out
         first_byte_ms=reply.first_byte_ms,
         total_ms=reply.total_ms,
         answer=reply.answer,
+        dns_ms=reply.dns_ms,
+        tls_ms=reply.tls_ms,
     )
     if reply.failure is not None:
         return RetryLater(reason=reply.failure, ambiguous=reply.sent, exchange=seen)

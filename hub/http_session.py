@@ -53,8 +53,8 @@ class Reply:
     """What one attempt saw. ``failure`` None means that a whole answer (or its first 16 KiB) was read."""
 
     __slots__ = (
-        "answer", "connect_ms", "ends", "expired", "failure", "first_byte_ms",
-        "headers", "sent", "started", "status", "total_ms",
+        "answer", "connect_ms", "dns_ms", "ends", "expired", "failure", "first_byte_ms",
+        "headers", "sent", "started", "status", "tls_ms", "total_ms",
     )  # fmt: skip
 
     def __init__(self, started: float, ends: float) -> None:
@@ -67,6 +67,9 @@ class Reply:
         self.sent = False
         #: Until a connection was there: near 0 for a reused one.
         self.connect_ms: float | None = None
+        #: Of that, what a new connection's name and handshake took; None where there was none.
+        self.dns_ms: float | None = None
+        self.tls_ms: float | None = None
         self.first_byte_ms: float | None = None
         self.total_ms = 0.0
         #: On the monotonic clock, and by when all must be over.
@@ -100,8 +103,21 @@ class _Endpoint(aiohttp.ClientRequest):
         return self.key
 
 
-#: Sockets of the connection that this task is making; tasks that try addresses side by side share the list.
-_MAKING: ContextVar[list[socket.socket] | None] = ContextVar("making", default=None)
+class _Making:
+    """How far a new connection has come; instants are on the monotonic clock."""
+
+    __slots__ = ("asked_at", "connected_at", "found_at", "sockets")
+
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+        #: The name: looked up from, and known; 0 for a number.
+        self.asked_at = self.found_at = 0.0
+        #: TCP is there: what comes now is the handshake.
+        self.connected_at = 0.0
+
+
+#: The connection that this task is making; tasks that try addresses side by side share it.
+_MAKING: ContextVar[_Making | None] = ContextVar("making", default=None)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -109,25 +125,62 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, allowed: Allowed | None, **options: Any) -> None:
         super().__init__(socket_factory=_guarded(allowed), **options)
-        self._making: dict[asyncio.Task[Any], list[socket.socket]] = {}
+        self._making: dict[asyncio.Task[Any], _Making] = {}
+        self._protocol = self._factory
+        # asyncio makes the protocol between TCP and TLS, which nothing else tells apart.
+        self._factory = self._connected  # type: ignore[assignment]
+
+    def _connected(self) -> Any:
+        making = _MAKING.get()
+        if making is not None:
+            making.connected_at = monotonic()
+        return self._protocol()
+
+    async def _resolve_host(self, host: str, port: int, traces: Any = None) -> Any:
+        making = _MAKING.get()
+        if making is None or is_numeric(host):
+            return await super()._resolve_host(host, port, traces)
+        making.asked_at = monotonic()
+        found = await super()._resolve_host(host, port, traces)
+        making.found_at = monotonic()
+        return found
 
     async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> Any:
         task = asyncio.current_task()
         assert task is not None
-        made = self._making[task] = []
+        made = self._making[task] = _Making()
         token = _MAKING.set(made)
         try:
             return await super()._create_connection(req, traces, timeout)
         finally:
             _MAKING.reset(token)
-            del self._making[task]
+
+    def made(self, task: asyncio.Task[Any], reply: Reply, is_tls: bool) -> None:
+        """Writes down what a connection that was made, or given up, has taken; a kept one leaves nothing."""
+        making = self._making.pop(task, None)
+        if making is None:
+            return
+        now = monotonic()
+        if making.asked_at:
+            reply.dns_ms = ((making.found_at or now) - making.asked_at) * 1000
+        if is_tls and making.connected_at:
+            reply.tls_ms = (now - making.connected_at) * 1000
 
     def stage(self, task: asyncio.Task[Any]) -> Failure:
         """What has taken all the time of a task that has no connection yet."""
-        made = self._making.get(task)
-        if made is None:
+        making = self._making.get(task)
+        if making is None:
             return "connect_timeout"
-        return "tls_timeout" if any(map(_is_connected, made)) else "connect_timeout" if made else "dns_timeout"
+        sockets = making.sockets
+        return "tls_timeout" if any(map(_is_connected, sockets)) else "connect_timeout" if sockets else "dns_timeout"
+
+
+def is_numeric(host: str) -> bool:
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _is_connected(sock: socket.socket) -> bool:
@@ -230,8 +283,8 @@ class Session:
         # A timer may be early by the loop's resolution, and must not spin until it is right.
         self._watcher = None if following == math.inf else self.loop.call_later(following - now + 0.001, self._expire)
 
-    async def take(self, endpoint: _Endpoint) -> Wire:
-        """A connection, kept or new; ``keep`` or close it."""
+    async def take(self, endpoint: _Endpoint, reply: Reply) -> Wire:
+        """A connection, kept or new; ``keep`` or close it. ``reply`` is told what a new one took."""
         idle = self._idle.get(endpoint.key)
         while idle:
             wire = idle.pop()
@@ -247,6 +300,9 @@ class Session:
                 connection.close()
         finally:
             self._asking -= 1
+            task = asyncio.current_task()
+            assert task is not None
+            self.connector.made(task, reply, endpoint.url.scheme == "https")
 
     def keep(self, endpoint: _Endpoint, wire: Wire) -> None:
         """For the next request, or closed unless the answer was read to its end."""
@@ -330,7 +386,7 @@ def _guarded(allowed: Allowed | None) -> Callable[[Any], socket.socket]:
         made = socket.socket(family=family, type=kind, proto=proto)
         making = _MAKING.get()
         if making is not None:
-            making.append(made)
+            making.sockets.append(made)
         return made
 
     return make

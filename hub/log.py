@@ -102,6 +102,12 @@ LOG_EVENTS: dict[str, LogEvent] = {
             ("plugin", "connection", "tasks"),
             "error",
         ),
+        LogEvent(
+            "memory.grown",
+            "The process holds more memory than it may: what grew within a moment, and whose it is, if anybody's.",
+            ("plugin", "connection", "rss_mb", "grown_kb", "of_kb"),
+            "error",
+        ),
         LogEvent("command.failed", "An operator's command ended with an error.", ("command", "error"), "warning"),
         LogEvent(
             "ledger.marker_not_written", "The marker beside the ledger could not be written.", ("error",), "error"
@@ -123,6 +129,11 @@ LOG_EVENTS: dict[str, LogEvent] = {
             "warning",
         ),
         LogEvent("api.refused", "A key that is not valid was presented.", ("key", "reason"), "warning"),
+        LogEvent(
+            "subject.erased",
+            "A person's data key was destroyed on somebody's word; known is false where it was gone already.",
+            ("subject", "who", "known", "cancelled"),
+        ),
         LogEvent("api.answered", "A command that writes was asked for over HTTP.", ("who", "operation", "status")),
         LogEvent(
             "page.refused",
@@ -177,6 +188,11 @@ LOG_EVENTS: dict[str, LogEvent] = {
             "delivery.ended",
             "A delivery ended without a try: cancelled, expired or poison.",
             ("delivery", "destination", "state", "reason"),
+        ),
+        LogEvent(
+            "delivery.diverted",
+            "A delivery is owed to another destination from now on.",
+            ("delivery", "destination", "to"),
         ),
         LogEvent("delivery.broke", "Sending met an error of ours.", ("delivery", "destination", "error"), "error"),
         LogEvent(

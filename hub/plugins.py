@@ -145,6 +145,8 @@ def _event_flaw(item: Any) -> str | None:
         return f"name {item.name!r} is not like vn.congdoan.member.updated.v1"
     if not isinstance(item.schema, Mapping) or not isinstance(item.example, Mapping):
         return f"schema and example of {item.name} must be mappings"
+    if item.successor and (not item.deprecated or not _EVENT_TYPE.fullmatch(item.successor)):
+        return f"successor of {item.name} must be an event type's name, and {item.name} deprecated"
     return None if isinstance(item.thin, tuple) else f"thin of {item.name} must be a tuple"
 
 

@@ -83,6 +83,15 @@ class WorkerSettings(Section):
     stop_within_s: Seconds = Field(
         default=10, title="Thời hạn dừng (giây)", description="Time a graceful stop waits for attempts under way."
     )
+    memory_mb: int = Field(
+        default=1024,
+        ge=0,
+        le=1_000_000,
+        title="Ngưỡng bộ nhớ (MB)",
+        description=(
+            "Above it the hub looks whose memory grows, names the plugin and pauses its connection; 0: it never looks."
+        ),
+    )
 
 
 class RetrySettings(Section):

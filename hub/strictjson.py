@@ -97,6 +97,9 @@ def _is_instant(value: object) -> bool:
 
 def _measure(raw: bytes, max_depth: int, max_items: int) -> None:
     """Counts before anything is parsed: one pass, ended at the first number too high."""
+    opened = raw.count(b"[") + raw.count(b"{")
+    if opened <= max_depth and opened + raw.count(b",") <= max_items:
+        return  # nearly always: even with those inside of texts there are not too many
     depth = items = 0
     for match in _TOKENS.finditer(raw):
         sign = match[0]

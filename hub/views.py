@@ -8,10 +8,11 @@ sees nothing here; what such a key reads is the plugin's own answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from hub import answers
 from hub.commit import event_range
 from hub.contract import OPERATOR, Principal
 from hub.errors import InputError
@@ -239,8 +240,14 @@ def _delivery(row: tuple[Any, ...]) -> Json:
     }
 
 
-async def delivery(store: Store, delivery_id: bytes, who: Principal = OPERATOR) -> Json | None:
-    """One delivery with its event's envelope, attempts, references and receipts."""
+async def delivery(
+    store: Store, delivery_id: bytes, who: Principal = OPERATOR, unseal: answers.Unseal | None = None
+) -> Json | None:
+    """One delivery with its event's envelope, attempts, references and receipts.
+
+    Args:
+        unseal: opens answers that are sealed under a person's key; without it they are left out.
+    """
     seen, scopes = _seen_by(who)
     found_by = f"SELECT * FROM ({_DELIVERIES}) all_of_them WHERE id = ? AND {seen}"
     rows = await store.read(found_by, (delivery_id, *scopes))
@@ -249,25 +256,7 @@ async def delivery(store: Store, delivery_id: bytes, who: Principal = OPERATOR) 
     found = _delivery(rows[0])
     if envelope := await event(store, rows[0][1]):
         found["event"] = envelope
-    found["attempts"] = [
-        {
-            "no": no,
-            "started_at": show_time(started),
-            "finished_at": show_time(finished),
-            "outcome": outcome,
-            "reason": reason,
-            "status": status,
-            "connect_ms": _ms(connect),
-            "first_byte_ms": _ms(first),
-            "total_ms": _ms(total),
-            "answer": None if answer is None else answer.decode(),
-        }
-        for no, started, finished, outcome, reason, status, connect, first, total, answer in await store.read(
-            "SELECT lease_no, started_at, finished_at, outcome, reason, status, connect_us, first_byte_us, total_us,"
-            " answer FROM attempt WHERE delivery_id = ? ORDER BY lease_no",
-            (delivery_id,),
-        )
-    ]
+    found["attempts"] = await attempts(store, delivery_id, unseal or _closed)
     found["receipts"] = [
         {"ref": ref, "state": state, "reason": reason, "received_at": show_time(at)}
         for ref, state, reason, at in await store.read(
@@ -278,6 +267,39 @@ async def delivery(store: Store, delivery_id: bytes, who: Principal = OPERATOR) 
         )
     ]
     return found
+
+
+async def _closed(sealed: Sequence[tuple[str, bytes | None]]) -> list[bytes | None]:
+    return [None] * len(sealed)
+
+
+async def attempts(store: Store, delivery_id: bytes, unseal: answers.Unseal) -> list[Json]:
+    """What was tried, the first first: times apart, and of the answer what is kept, masked."""
+    rows = await store.read(
+        "SELECT lease_no, started_at, finished_at, outcome, reason, status, connect_us, first_byte_us, total_us,"
+        " answer FROM attempt WHERE delivery_id = ? ORDER BY lease_no",
+        (delivery_id,),
+    )
+    kept = await answers.read(unseal, [row[-1] for row in rows])
+    return [
+        {
+            "no": no,
+            "started_at": show_time(started),
+            "finished_at": show_time(finished),
+            "outcome": outcome,
+            "reason": reason,
+            "status": status,
+            "dns_ms": _ms(seen.dns_us),
+            "connect_ms": _ms(connect),
+            "tls_ms": _ms(seen.tls_us),
+            "first_byte_ms": _ms(first),
+            "total_ms": _ms(total),
+            "answer": seen.answer,
+        }
+        for (no, started, finished, outcome, reason, status, connect, first, total, _), seen in zip(
+            rows, kept, strict=True
+        )
+    ]
 
 
 def _ms(us: int | None) -> float | None:

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from hub.contract import Connection
+from hub.leaks import Grown, Leaks
 from hub.log import log
 from hub.plugins import Registry
 from hub.settings import Configuration
@@ -34,7 +35,7 @@ TASKS, COUNT_EVERY_S = 2000, 2.0
 
 _HUB = __name__.partition(".")[0]
 
-#: What is put aside: ("destination" | "connection", its name).
+#: What is put aside: ("destination" | "connection", its name), or nothing but told of: ("process", a plugin or "").
 Whose = tuple[str, str]
 
 
@@ -66,12 +67,16 @@ class Watchdog:
         packages: Mapping[str, str],
         whose: Callable[[asyncio.Task[Any]], Whose | None],
         put_aside: Callable[[Whose, str], Awaitable[None]],
+        connections: Mapping[str, Connection] | None = None,
+        memory_mb: int = 0,
     ) -> None:
         """
         Args:
             packages: packages of plugins, each with the connection it serves ("" when several).
             whose: what a task works for.
             put_aside: pauses it, with the reason.
+            connections: those that are open, as they come and go.
+            memory_mb: of this process, above which it is looked whose memory grows; 0: never.
         """
         self._packages = packages
         self._whose = whose
@@ -80,6 +85,7 @@ class Watchdog:
         self._strikes: dict[Whose, deque[float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = threading.Event()
+        self._leaks = Leaks(packages, connections or {}, memory_mb, self._has_grown) if memory_mb else None
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
@@ -90,6 +96,8 @@ class Watchdog:
 
     def stop(self) -> None:
         self._ended.set()
+        if self._leaks is not None:
+            self._leaks.close()
         self._timer.cancel()
         for task in self._tasks:
             task.cancel()
@@ -126,7 +134,7 @@ class Watchdog:
             self._aside(whose, "plugin_blocks")
 
     def _aside(self, whose: Whose, reason: str) -> None:
-        if whose[1]:
+        if whose[1] or whose[0] == "process":
             task = self._loop.create_task(self._do_put_aside(whose, reason))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -148,6 +156,19 @@ class Watchdog:
             if slept < STALL_S and now - self._beat > STALL_S and told != self._beat:
                 told = self._beat
                 self._tell(now - self._beat)
+            if self._leaks is not None:
+                self._leaks.look()
+
+    def _has_grown(self, grown: Grown) -> None:
+        log(
+            "memory.grown", plugin=grown.plugin, connection=grown.connection, rss_mb=grown.rss_mb,
+            grown_kb=grown.grown_kb, of_kb=grown.of_kb,
+        )  # fmt: skip
+        whose, reason = ("connection", grown.connection), "plugin_leaks"
+        if not grown.connection:
+            whose, reason = ("process", grown.plugin), "memory_high"
+        if not self._ended.is_set():
+            self._loop.call_soon_threadsafe(self._aside, whose, reason)
 
     def _tell(self, stalled_s: float) -> None:
         frame = sys._current_frames().get(self._loop_thread)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.torture.results import Progress
 from tests.conftest import migrated
 from tests.e2e import test_nodes as nodes
 from tests.postgres import running_postgres
@@ -23,7 +24,7 @@ PROMISES: tuple[Callable[[nodes.Story], None], ...] = (
 )
 
 
-def run(kills: int, folder: Path) -> dict[str, Any]:
+def run(kills: int, folder: Path, say: Progress) -> dict[str, Any]:
     """At least ``kills`` kills and as many stops, three of each in a story of its own."""
     broken: list[str] = []
     found: Counter[str] = Counter()
@@ -40,4 +41,5 @@ def run(kills: int, folder: Path) -> dict[str, Any]:
                         broken.append(f"{promise.__name__}: {str(error)[:300]}")
                 found.update(kills=len(story.killed), stops=len(story.stops), acknowledged=len(story.kept()))
                 found.update(sent=sum(len(story.partner_saw(name)) for name in ("safe", "unsafe", "paced", "line")))
+            say(f"{found['kills']} of {kills} kills, {len(broken)} broken", {**found, "broken": broken})
     return {**found, "broken": broken}

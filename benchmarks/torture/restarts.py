@@ -10,6 +10,7 @@ from statistics import median
 from time import monotonic
 from typing import Any
 
+from benchmarks.torture.results import Progress
 from hub.contract import Connection, UnitOfWork
 from hub.errors import Busy
 from hub.model import Draft
@@ -23,7 +24,7 @@ UP_S, AWAY_S = 4.0, 2.0
 LONG_AWAY_S = 30.0
 
 
-async def run(stops: int, seed: int, folder: Path) -> dict[str, Any]:
+async def run(stops: int, seed: int, folder: Path, say: Progress) -> dict[str, Any]:
     """Stops it ``stops`` times; figures, and what was broken."""
     from tests.postgres import running_postgres
 
@@ -71,6 +72,7 @@ async def run(stops: int, seed: int, folder: Path) -> dict[str, Any]:
                 back, before = monotonic(), len(kept)
                 await eventually(lambda: len(kept) > before, 60)  # noqa: B023 - awaited within the turn
                 resumed.append(monotonic() - back)
+                say(f"{stop} of {stops} stops, {len(kept)} acknowledged")
             ending = True
             await asyncio.gather(*calling)
 

@@ -17,11 +17,8 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import text
 
-from hub.contract import Guard
 from hub.errors import ConfigError
-from hub.sql import query
 
 NONCE_BYTES = 12
 KEY_BYTES = 32
@@ -29,15 +26,6 @@ KEY_BYTES = 32
 CACHED_KEYS = 50_000
 #: Look-ups of keys that share one query, each for up to 500 subjects: within what a statement may bind.
 ASKED_AT_ONCE = 50
-
-#: Passes again for the same wrapped key; another one means that somebody else made the key first.
-_KEEP_KEY = query(
-    text(
-        "INSERT INTO subject_key (subject, wrapped, created_at) VALUES (:subject, :wrapped, :created_at)"
-        " ON CONFLICT (subject) DO UPDATE SET created_at = subject_key.created_at"
-        " WHERE subject_key.wrapped = excluded.wrapped"
-    )
-)
 
 
 class HubKey:
@@ -147,7 +135,7 @@ class _Together:
 class KeyRing:
     """Data keys by subject: loaded from the store, made on first use, cached unwrapped.
 
-    A key that was made here but not yet committed travels with every unit that uses it, as a guard.
+    A key that was made here but not yet committed travels with every unit that uses it.
     """
 
     def __init__(self, hub_key: HubKey, load: Callable[[Sequence[str]], Awaitable[dict[str, bytes]]]) -> None:
@@ -202,13 +190,9 @@ class KeyRing:
         except InvalidTag:
             return None
 
-    def guards(self, subjects: Iterable[str], now_us: int) -> list[Guard]:
-        """What must commit with the first use of new keys."""
-        return [
-            Guard(_KEEP_KEY(subject=s, wrapped=self._unstored[s], created_at=now_us), otherwise="key_race")
-            for s in subjects
-            if s in self._unstored
-        ]
+    def unstored(self, subjects: Iterable[str], now_us: int) -> list[tuple[str, bytes, int]]:
+        """Rows that must commit with the first use of new keys: subject, wrapped key, made at."""
+        return [(s, self._unstored[s], now_us) for s in subjects if s in self._unstored]
 
     def stored(self, subjects: Iterable[str]) -> None:
         """Those keys are on disk now."""

@@ -21,6 +21,9 @@ ContentRow = tuple[bytes, str | None, int, bytes]
 """event_id, sealed_for, quarantined, body"""
 
 DedupeRow = tuple[str, bytes, bytes, bytes, int]
+
+#: A data key: subject, wrapped, made at.
+KeyRow = tuple[str, bytes, int]
 """source, key, content_hash, event_id, keep_until"""
 
 
@@ -65,7 +68,7 @@ class DraftRows:
     deliveries: Sequence[QueueRow]
     batch: BatchRow | None = None
     #: What stores the key of its content, written only if the draft is new: a repeat leaves nothing behind.
-    keys: Sequence[Guard] = ()
+    keys: Sequence[KeyRow] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class ReceiptRow:
 class Unit:
     """A unit of work with everything sealed, routed and hashed: nothing left to think about."""
 
+    #: New data keys that its statements are sealed under.
+    keys: Sequence[KeyRow] = ()
     guards: Sequence[Guard] = ()
     statements: Sequence[Statement] = ()
     drafts: Sequence[DraftRows] = ()
@@ -168,6 +173,10 @@ class Settlement:
     health: int = 0
     #: Whether this was the one try that asks if the partner is back.
     probe: bool = False
+    #: The destination it is owed to from now on (it is pending then), "" for the same.
+    divert_to: str = ""
+    #: Whether a try from there that a crash cut off before its start was committed may have arrived.
+    lost_may_have_left: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +292,11 @@ class Store(Protocol):
     async def settle(self, settlements: Sequence[Settlement], now: int) -> list[bool]:
         """Applies settlements with their attempts; False for each that came after its lease was lost."""
 
+    async def divert(
+        self, ids: Sequence[bytes], source: str, target: str, now: int, *, lost_may_have_left: bool = True
+    ) -> int:
+        """Owes those that wait at ``source``, and surely never left from there, to ``target``; answers how many."""
+
     async def record_refs(self, connection: str, delivery_id: bytes, refs: Sequence[str], of_parts: int = 0) -> None:
         """Makes references durable while the try is running and matches parked receipts."""
 
@@ -330,6 +344,12 @@ class Store(Protocol):
 
     async def subject_keys(self, subjects: Sequence[str]) -> dict[str, bytes]:
         """Wrapped data keys of the subjects that have one."""
+
+    async def erase(self, subject: str, who: str, reason: str, now: int) -> bytes | None:
+        """Destroys a subject's data key and keeps who asked and why; the key's id, None where there is no key."""
+
+    async def cancel_erased(self, deliveries: Sequence[bytes], now: int) -> int:
+        """Cancels those of these deliveries that wait, since what they would send was erased; answers how many."""
 
     async def due_run(self, kind: str, object: str, slot: int, now: int) -> bool:
         """Writes a due run, unique on (kind, object, slot); False when it is there already."""

@@ -24,6 +24,8 @@ from hub.store.base import (
 )
 from hub.store.ops import claim as claim_ops
 from hub.store.ops import commit as commit_ops
+from hub.store.ops import divert as divert_ops
+from hub.store.ops import erase as erase_ops
 from hub.store.ops import nodes as node_ops
 from hub.store.ops import operate as operate_ops
 from hub.store.ops import prune as prune_ops
@@ -66,7 +68,11 @@ class Ledger(ABC):
     # -- units and reads ---------------------------------------------------------------------------
 
     async def commit(self, unit: Unit) -> CommitReport:
-        report: CommitReport = await self.submit(lambda tx: commit_ops.commit_unit(tx, unit, self._breaker))
+        report: CommitReport = await self.submit(
+            commit_ops.JustDrafts(unit)
+            if commit_ops.JustDrafts.is_all(unit)
+            else lambda tx: commit_ops.commit_unit(tx, unit, self._breaker)
+        )
         return report
 
     # -- deliveries --------------------------------------------------------------------------------
@@ -91,6 +97,18 @@ class Ledger(ABC):
     async def settle(self, settlements: Sequence[Settlement], now: int) -> list[bool]:
         result: list[bool] = await self.submit(lambda tx: settle_ops.settle_all(tx, settlements, now, self._breaker))
         return result
+
+    async def divert(
+        self, ids: Sequence[bytes], source: str, target: str, now: int, *, lost_may_have_left: bool = True
+    ) -> int:
+        def op(tx: ClaimTx) -> int:
+            keys = divert_ops.divert(tx, ids, source, target, now, lost_may_have_left)
+            for key in keys:
+                if key is not None:
+                    settle_ops.promote(tx, source, key, now)
+            return len(keys)
+
+        return int(await self.submit(op)) if ids else 0
 
     async def record_refs(self, connection: str, delivery_id: bytes, refs: Sequence[str], of_parts: int = 0) -> None:
         now = await self.now()
@@ -138,6 +156,13 @@ class Ledger(ABC):
             tuple(subjects),
         )
         return dict(rows)
+
+    async def erase(self, subject: str, who: str, reason: str, now: int) -> bytes | None:
+        destroyed: bytes | None = await self.submit(lambda tx: erase_ops.erase(tx, subject, who, reason, now))
+        return destroyed
+
+    async def cancel_erased(self, deliveries: Sequence[bytes], now: int) -> int:
+        return int(await self.submit(lambda tx: erase_ops.cancel(tx, deliveries, now))) if deliveries else 0
 
     async def due_run(self, kind: str, object: str, slot: int, now: int) -> bool:
         run_id = new_id().bytes

@@ -78,6 +78,17 @@ subject_key = _table(
     _int("erased_at", null=True),
 )
 
+#: Which keys were destroyed, on whose word and why; ``key_id`` is a hash of the wrapped key.
+erasure = _table(
+    "erasure",
+    Column("key_id", LargeBinary, primary_key=True),
+    _str("subject"),
+    _int("erased_at"),
+    _str("erased_by"),
+    _str("reason"),
+    Index("erasure_at", "erased_at"),
+)
+
 projection = _table("projection", Column("id", LargeBinary, primary_key=True), _bytes("fields"))
 
 event = _table(

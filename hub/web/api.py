@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import orjson
 from aiohttp import web
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from hub import views
+from hub import dead_letters, views
 from hub.app import HubApp, asked_by
 from hub.contract import Principal
 from hub.control import all_commands
@@ -46,6 +46,25 @@ class DeliveriesParameters(Parameters):
     limit: int = Field(50, ge=1, le=1000, description="How many at most, newest first.")
 
 
+class StoppedParameters(Parameters):
+    by: Literal["reason", "destination", "state"] = Field("reason", description="What is counted by.")
+    state: State | None = Field(None, description="Only this state; else dead, cancelled and unknown.")
+    destination: Name | None = Field(None, description="Only this destination.")
+    reason: Name | None = Field(None, description="Only this reason code.")
+
+
+class ReplayStopped(BaseModel):
+    """All that stopped for one reason."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: Name = Field(description="Reason code of those to send again.")
+    destination: Name | None = Field(None, description="Only to this destination.")
+    state: Literal["dead", "cancelled"] = Field("dead", description="Dead or cancelled ones.")
+    expect: int | None = Field(
+        None, ge=1, le=2**53, description="How many there are; without it they are counted and nothing is sent."
+    )
+
+
 # -- what is answered, as JSON Schema --------------------------------------------------------------
 
 _TEXT: Json = {"type": "string"}
@@ -79,7 +98,7 @@ _DELIVERY = _object(
 _MS: Json = {"type": ["number", "null"]}
 _ATTEMPT = _object(
     no=_COUNT, started_at=_INSTANT, finished_at=_INSTANT, outcome=_TEXT, reason=_TEXT, status=_or_null(_COUNT),
-    connect_ms=_MS, first_byte_ms=_MS, total_ms=_MS, answer=_or_null(_TEXT),
+    dns_ms=_MS, connect_ms=_MS, tls_ms=_MS, first_byte_ms=_MS, total_ms=_MS, answer=_or_null(_TEXT),
 )  # fmt: skip
 _RECEIPT = _object(ref=_TEXT, state=_TEXT, reason=_TEXT, received_at=_INSTANT)
 _CONNECTION = _object(
@@ -92,7 +111,7 @@ _VIEWED: Json = {"type": "object", "required": ["position"], "properties": {"pos
 _REPAIR = _object(id=_COUNT, kind=_TEXT, object=_TEXT, detail=_TEXT, opened_at=_INSTANT)
 _EVENT_TYPE = _object(
     type=_TEXT, version=_COUNT, title=_TEXT, personal={"type": "boolean"}, thin=_list_of(_TEXT),
-    schema={"type": "object"}, example={"type": "object"},
+    schema={"type": "object"}, example={"type": "object"}, deprecated={"type": "boolean"}, successor=_or_null(_TEXT),
 )  # fmt: skip
 _ONE_DELIVERY: Json = {
     **_DELIVERY,
@@ -127,7 +146,7 @@ async def _deliveries(hub: HubApp, p: DeliveriesParameters) -> Json:
 
 
 async def _delivery(hub: HubApp, p: OneDelivery) -> Json:
-    found = await views.delivery(hub.store, p.id.bytes, who=hub.principal)
+    found = await views.delivery(hub.store, p.id.bytes, who=hub.principal, unseal=hub.unseal)
     if found is None:
         raise NotFound
     return found
@@ -139,7 +158,7 @@ async def _event_types(hub: HubApp, p: NoParameters) -> Json:
             {
                 "type": name, "version": int(name.rpartition(".v")[2]), "title": f"{kind.title_vi} / {kind.title_en}",
                 "personal": kind.personal, "thin": list(kind.thin), "schema": dict(kind.schema),
-                "example": dict(kind.example),
+                "example": dict(kind.example), "deprecated": kind.deprecated, "successor": kind.successor or None,
             }
             for name, kind in sorted(hub.registry.event_types.items())
         ]
@@ -148,6 +167,15 @@ async def _event_types(hub: HubApp, p: NoParameters) -> Json:
 
 async def _repairs(hub: HubApp, p: NoParameters) -> Json:
     return {"repairs": await views.repairs(hub.store, who=hub.principal)}
+
+
+async def _stopped(hub: HubApp, p: StoppedParameters) -> Json:
+    state = p.state.value if p.state else None
+    return await dead_letters.counted(hub, p.by, state, p.destination, p.reason)
+
+
+async def _replay_stopped(hub: HubApp, p: ReplayStopped) -> Json:
+    return await dead_letters.replay(hub, p.reason, p.destination, p.state, p.expect, lambda progress: None)
 
 
 def _read(
@@ -191,12 +219,28 @@ def _reads(feed: Callable[[HubApp, Any], Awaitable[Json]]) -> tuple[Operation, .
     )  # fmt: skip
 
 
+#: In bulk; only for who may see everything.
+_IN_BULK = (
+    Operation(
+        method="GET", path="/stopped", id="get_stopped", scope="deliveries:read", params=StoppedParameters,
+        summary="Deliveries that did not arrive, counted by reason, destination or state.", run=_stopped,
+        answer=_object(groups=_list_of({"type": "object"})), narrows=False,
+    ),
+    Operation(
+        method="POST", path="/stopped/replay", id="replay_stopped", scope="deliveries:write", params=ReplayStopped,
+        summary="Counts all that stopped for one reason; with that number as `expect`, sends them again. Answers when"
+        " all are owed again.",
+        run=_replay_stopped, answer={"type": "object"}, writes=True, narrows=False,
+    ),
+)  # fmt: skip
+
+
 # -- serving ---------------------------------------------------------------------------------------
 
 
 def table(registry: Registry, feed: Feed | None = None) -> list[Operation]:
     """Every operation: the core's reads, then the commands with ``rest``. Without ``feed`` to be looked at only."""
-    return [*_reads(feed.read if feed else _unread), *of_commands(all_commands(registry))]
+    return [*_reads(feed.read if feed else _unread), *_IN_BULK, *of_commands(all_commands(registry))]
 
 
 async def _unread(hub: HubApp, p: Any) -> Json:

@@ -41,6 +41,7 @@ OUTCOMES: dict[str, Pair] = {
     "refused": ("bên nhận từ chối", "refused"),
     "unknown": ("không rõ kết quả", "outcome unknown"),
     "lost": ("bị ngắt giữa chừng", "cut off half-way"),
+    "diverted": ("chuyển sang nơi gửi khác", "handed to another destination"),
 }
 
 RECEIPTS: dict[str, Pair] = {
@@ -73,6 +74,10 @@ REASONS: dict[str, Pair] = {
         "phần mở rộng của kết nối này mở việc không ngừng",
         "the plugin of this connection starts tasks without end",
     ),
+    "plugin_leaks": (
+        "phần mở rộng của kết nối này giữ bộ nhớ không trả lại",
+        "the plugin of this connection takes memory and does not give it back",
+    ),
     # the hub's own
     "expired": ("quá hạn", "expired"),
     "unresolved": ("không rõ kết quả quá lâu, không ai xử lý", "unknown for too long, nobody resolved it"),
@@ -88,6 +93,8 @@ REASONS: dict[str, Pair] = {
     "erased": ("dữ liệu của người này đã được xóa", "this person's data was erased"),
     "no_address": ("không có địa chỉ nhận", "no address"),
     "body_changed": ("nội dung khác với lần thử đầu", "the body differs from the first try"),
+    "diverted": ("chuyển sang nơi gửi khác", "handed to another destination"),
+    "may_have_left": ("có thể đã tới bên nhận, nên không chuyển đi nơi khác", "it may have arrived, so it stays here"),
     "no_such_destination": ("cấu hình không còn điểm đến này", "this destination is no longer configured"),
     "lease_lost": ("lượt nhận việc đã hết hạn", "the lease was lost"),
     "instant_missed": ("lỡ thời điểm gửi đã định", "its moment to be sent had passed"),
@@ -209,6 +216,19 @@ HTTP_STATUS: Pair = ("bên nhận trả lời HTTP {status}", "the receiver answ
 
 #: kind, or kind.reason where a reason needs other words -> what happened, why, what to do now.
 REPAIRS: dict[str, tuple[Pair, Pair, Pair]] = {
+    "memory_high": (
+        ("Hub trên máy {object} dùng quá ngưỡng bộ nhớ.", "The hub on {object} takes more memory than it may."),
+        (
+            "Không kết nối nào giữ phần lớn bộ nhớ mới tăng, nên chưa kết nối nào bị tạm dừng. {detail}",
+            "No connection holds most of what was added, so none was paused. {detail}",
+        ),
+        (
+            "Xem các dòng memory.grown trong nhật ký. Khởi động lại hub là an toàn; nếu lại tăng, gửi nhật ký cho người "
+            "viết phần mở rộng, hoặc nâng [worker] memory_mb nếu máy còn bộ nhớ.",
+            "Look at the memory.grown lines of the log. Restarting the hub is safe; if it grows again, send the log to "
+            "the plugin's author, or raise [worker] memory_mb where the machine has more.",
+        ),
+    ),
     "destination_paused": (
         ("Đã tạm dừng gửi tới {object}.", "Sending to {object} is paused."),
         ("{reason}. Các lượt gửi được giữ lại, chưa lượt nào mất.", "{reason}. Deliveries are kept, none is lost."),

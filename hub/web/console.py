@@ -1,4 +1,4 @@
-"""The console's pages: what the ledger holds, in words. Reads only; every page works without JavaScript."""
+"""The console's pages: what the ledger holds, in words, all without JavaScript; ``stopped`` alone changes anything."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from hub.model import Json, State, to_us
 from hub.web.live import Live
 from hub.web.needs import needs
 from hub.web.parameters import Name, Parameters, read
+from hub.web.stopped import Stopped
 from hub.web.texts import LANGUAGES, ZONE, Language, visible
 from hub.wiring import INTERNAL
 
@@ -84,6 +85,7 @@ def mount(app: web.Application, hub: HubApp) -> None:
     add("/events", console.page(console.events))
     add("/live", console.live.stream)
     add("/static/{name}", console.static)
+    Stopped(hub, console).mount(app)
     app.on_response_prepare.append(_harden)
     app.on_shutdown.append(console.live.close)
 
@@ -134,7 +136,7 @@ class Console:
 
         return handle
 
-    def _render(self, request: web.Request, language: Language, template: str, /, **values: Any) -> web.Response:
+    def render(self, request: web.Request, language: Language, template: str, /, **values: Any) -> web.Response:
         other = LANGUAGES[1 - LANGUAGES.index(language.code)]
         body = self._env.get_template(template).render(
             l=language,
@@ -197,7 +199,7 @@ class Console:
         for row in connections:
             await self._describe(row, language, day)
         shown = sorted(connections, key=lambda row: (row["connection"] == INTERNAL, row["connection"]))
-        return self._render(
+        return self.render(
             request, language, "home.html",
             needs=needs(self._hub, language, repairs, connections, totals, held),
             connections=[r for i, r in enumerate(shown) if i < DESTINATIONS or r["state"] != "open"],
@@ -243,7 +245,7 @@ class Console:
         except InputError as error:
             asked, wrong = EventsParameters(before=None), str(error)
         rows = await views.events(self._hub.store, limit=PAGE + 1, before=asked.before)
-        return self._render(
+        return self.render(
             request, language, "events.html",
             events=rows[:PAGE], wrong=wrong, is_first=asked.before is None,
             # Without a feed position yet, there is nothing to go on from: a moment later there is.
@@ -262,7 +264,7 @@ class Console:
             _nothing() if asked.event is None else views.event(self._hub.store, asked.event.bytes),
         )
         keep = asked.model_dump(mode="json", exclude_none=True, exclude={"before"})
-        return self._render(
+        return self.render(
             request, language, "deliveries.html",
             deliveries=rows[:PAGE], wrong=wrong, asked=asked, is_filtered=bool(keep), event=event,
             is_first=asked.before is None, first=_url("/deliveries", **keep),
@@ -309,17 +311,17 @@ class Console:
 
     async def delivery(self, request: web.Request, language: Language) -> web.StreamResponse:
         try:
-            found = await views.delivery(self._hub.store, UUID(request.match_info["id"]).bytes)
+            found = await views.delivery(self._hub.store, UUID(request.match_info["id"]).bytes, unseal=self._hub.unseal)
         except ValueError:
             found = None
         if found is None:
-            response = self._render(request, language, "wrong.html")
+            response = self.render(request, language, "wrong.html")
             response.set_status(404)
             return response
         held, rows = await asyncio.gather(self._hub.store.held(), views.connections(self._hub.store))
         states = {row["destination"]: _standing(row, language) for row in rows}
         standing = "held" if held else states.get(found["destination"], "open")
-        return self._render(request, language, "delivery.html", d=found, event=found.get("event"), standing=standing)
+        return self.render(request, language, "delivery.html", d=found, event=found.get("event"), standing=standing)
 
 
 async def _nothing() -> None:

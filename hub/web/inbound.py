@@ -5,6 +5,8 @@ Nothing is parsed before the sender is verified, and nothing is decompressed.
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from aiohttp import hdrs, web
 
 from hub import metrics
@@ -21,13 +23,6 @@ HEADERS_MAX = 64
 PREFIX = "/in/"
 
 
-def mount(app: web.Application, hub: HubApp) -> None:
-    """Every method: which ones it takes, a connection says."""
-    handler = _Door(hub).take
-    app.router.add_route("*", "/in/{connection}", handler)
-    app.router.add_route("*", "/in/{connection}/{tail:.*}", handler)
-
-
 def limit_of(hub: HubApp, name: str) -> int:
     """Most bytes a connection takes."""
     config, connection = hub.config.connections.get(name), hub.connections.get(name)
@@ -35,14 +30,19 @@ def limit_of(hub: HubApp, name: str) -> int:
     return own or (connection.inbound.max_body_bytes if connection else None) or hub.config.hub.http.max_body_bytes
 
 
-class _Door:
+class Door:
+    """Stands before the application and its routes: what it would add to a request costs as much as a commit."""
+
     def __init__(self, hub: HubApp) -> None:
         self._hub = hub
         self._buckets = Buckets()
 
-    async def take(self, request: web.Request) -> web.StreamResponse:
+    async def take(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Every method: which ones it takes, a connection says."""
         hub = self._hub
-        name = request.match_info["connection"]
+        # As sent: the receiver may have signed it.
+        first, _, tail = request.rel_url.raw_path.removeprefix(PREFIX).partition("/")
+        name = unquote(first)
         retry_after = ""
         try:
             connection = self._open(request, name)
@@ -52,7 +52,7 @@ class _Door:
                 retry_after = str(allowed.retry_after_s)
                 if allowed.retry_after_s:
                     raise InputError(problem="rate-limited", status=429)
-            taken = await hub.take(await self._raw(request, name, connection.inbound))
+            taken = await hub.take(await self._raw(request, name, tail, connection.inbound))
         except HubError as error:
             response = problem_of(error)
             if response.status == 429:
@@ -72,7 +72,7 @@ class _Door:
         metrics.inbound.labels(known, str(status)).inc()
         log("event.received", connection=known, status=status, reason=reason)
 
-    def _open(self, request: web.Request, name: str) -> Connection:
+    def _open(self, request: web.BaseRequest, name: str) -> Connection:
         """The connection, where it takes such requests at all."""
         if len(request.headers) > HEADERS_MAX:
             raise InputError("at most 64 headers", problem="headers-invalid", status=400)
@@ -83,7 +83,7 @@ class _Door:
             raise InputError(problem="method-not-allowed", status=405)
         return connection
 
-    async def _raw(self, request: web.Request, name: str, inbound: Inbound) -> RawRequest:
+    async def _raw(self, request: web.BaseRequest, name: str, tail: str, inbound: Inbound) -> RawRequest:
         """The request as it came. Raises ``InputError`` before reading what is too large or of another kind."""
         content = b""
         if request.method not in ("GET", "HEAD", "DELETE") or request.body_exists:
@@ -91,8 +91,6 @@ class _Door:
             if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
                 raise InputError(problem="content-encoding-unsupported", status=415)
             content = await body.read(request, limit_of(self._hub, name), self._hub.config.hub.http.body_deadline_s)
-        # As sent: the receiver may have signed it.
-        tail = request.rel_url.raw_path.removeprefix(PREFIX).partition("/")[2]
         return RawRequest(
             connection=name,
             headers={k.lower(): v for k, v in request.headers.items()},
@@ -100,12 +98,12 @@ class _Door:
             received_at=self._hub.now(),
             method=request.method,
             path=tail,
-            query=dict(iter(request.query.items())),
+            query=dict(iter(request.query.items())) if request.rel_url.raw_query_string else {},
             remote=request.remote or "",
         )
 
 
-def _check_media(request: web.Request, inbound: Inbound) -> None:
+def _check_media(request: web.BaseRequest, inbound: Inbound) -> None:
     media = request.content_type
     taken = media in inbound.media or ("application/json" in inbound.media and is_json(media))
     charset = (request.charset or "utf-8").lower()

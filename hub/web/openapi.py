@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hub import __version__
+from hub.api_commands import SCOPES
 from hub.contract import EventType
 from hub.model import Json
 from hub.web.operations import Operation
@@ -39,8 +40,18 @@ def document(base: str, table: Iterable[Operation], event_types: Iterable[EventT
     """The whole document."""
     schemas: Json = {"Problem": _problem_schema()}
     paths: dict[str, Json] = {}
+    table, event_types = list(table), list(event_types)
     for operation in table:
         paths.setdefault(base + operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
+    known = {
+        "scopes": sorted(SCOPES.keys() | {operation.scope for operation in table}),
+        "event_types": sorted(kind.name for kind in event_types),
+    }
+    described: Json = _listed(_described(paths, schemas, event_types), known)
+    return described
+
+
+def _described(paths: Json, schemas: Json, event_types: Iterable[EventType]) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {
@@ -59,6 +70,18 @@ def document(base: str, table: Iterable[Operation], event_types: Iterable[EventT
         # On loopback the hub may answer without: whoever is on the machine is its operator.
         "security": [{}, {"key": []}],
     }
+
+
+def _listed(schema: Any, known: Mapping[str, list[str]]) -> Any:
+    """A text that says ``one_of`` is one of what this installation knows."""
+    if isinstance(schema, list):
+        return [_listed(each, known) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if (of := schema.get("one_of")) in known and isinstance(of, str):
+        kept = {k: v for k, v in schema.items() if k not in ("one_of", "maxLength", "pattern")}
+        return {**kept, "enum": known[of]}
+    return {key: _listed(value, known) for key, value in schema.items()}
 
 
 def _operation(operation: Operation, schemas: Json) -> Json:
@@ -170,7 +193,9 @@ def _webhook(kind: EventType) -> Json:
     return {
         "operationId": "webhook_" + kind.name.replace(".", "_").replace("-", "_"),
         "summary": f"{kind.title_vi} / {kind.title_en}",
-        "description": "A CloudEvents 1.0 event in structured mode, signed as Standard Webhooks 1.0 says. Of `data`"
+        **({"deprecated": True} if kind.deprecated else {}),
+        "description": (f"Deprecated: take {kind.successor}. " if kind.successor else "")
+        + "A CloudEvents 1.0 event in structured mode, signed as Standard Webhooks 1.0 says. Of `data`"
         " only the fields that were granted are there.",
         "requestBody": {"required": True, "content": {"application/cloudevents+json": {"schema": event}}},
         "responses": {"2XX": {"description": "Taken. Any other answer is tried again."}},

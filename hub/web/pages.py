@@ -69,17 +69,7 @@ async def _asked_by_nobody(hub: HubApp, route: PageRoute, asked: PageRequest) ->
 
 async def _read(hub: HubApp, route: PageRoute, request: web.Request) -> PageRequest:
     """Raises: InputError 403 from another site, 413, 415, 400."""
-    form: dict[str, str] = {}
-    if route.method == "POST":
-        refuse_other_sites(request)
-        if request.content_type != FORM or hdrs.CONTENT_ENCODING in request.headers:
-            raise InputError(problem="media-type-unsupported", status=415)
-        raw = await body.read(request, route.max_body_bytes, hub.config.hub.http.body_deadline_s)
-        try:
-            pairs = parse_qsl(raw.decode("ascii"), True, encoding="utf-8", errors="strict", max_num_fields=FIELDS_MAX)
-        except ValueError:
-            raise InputError("not a form", problem="request-malformed", status=400) from None
-        form = dict(pairs)
+    form = await read_form(hub, request, route.max_body_bytes) if route.method == "POST" else {}
     params, query = dict(request.match_info), dict(request.query.items())
     # What no column of text holds, and no page shows.
     if any(_is_broken(value) for value in (*params.values(), *query.values(), *form.values())):
@@ -95,6 +85,19 @@ async def _read(hub: HubApp, route: PageRoute, request: web.Request) -> PageRequ
         remote=request.remote or "",
         secure=request.secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https",
     )
+
+
+async def read_form(hub: HubApp, request: web.Request, max_body_bytes: int) -> dict[str, str]:
+    """What a page of ours sent. Raises: InputError 403 from another site, 413, 415, 400."""
+    refuse_other_sites(request)
+    if request.content_type != FORM or hdrs.CONTENT_ENCODING in request.headers:
+        raise InputError(problem="media-type-unsupported", status=415)
+    raw = await body.read(request, max_body_bytes, hub.config.hub.http.body_deadline_s)
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), True, encoding="utf-8", errors="strict", max_num_fields=FIELDS_MAX)
+    except ValueError:
+        raise InputError("not a form", problem="request-malformed", status=400) from None
+    return dict(pairs)
 
 
 def _is_broken(text: str) -> bool:

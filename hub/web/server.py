@@ -7,8 +7,9 @@ problem document.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_protocol import _ErrInfo
 
 from hub import metrics
@@ -22,13 +23,16 @@ from hub.web.problems import problem, problem_of
 
 __all__ = ["build", "is_loopback", "runner"]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+RequestT = TypeVar("RequestT", bound=web.BaseRequest)
+#: Nobody needs to know which versions answer here.
+SERVER = "UnionHub"
 
 HUB: web.AppKey[HubApp] = web.AppKey("hub", HubApp)
 ACCESS: web.AppKey[Access] = web.AppKey("access", Access)
 #: Below these, plugins let their own readers in.
 PAGES: web.AppKey[tuple[str, ...]] = web.AppKey("pages", tuple)
 #: Answers without a person in front of them: no token, no host rule.
-_OPEN = (inbound.PREFIX, "/healthz", "/readyz")
+_OPEN = ("/healthz", "/readyz")
 
 
 def build(hub: HubApp, token: str = "") -> web.Application:
@@ -36,7 +40,6 @@ def build(hub: HubApp, token: str = "") -> web.Application:
     app = web.Application(middlewares=[_last_resort, _guard], client_max_size=hub.config.hub.http.max_body_bytes)
     app[HUB] = hub
     app[ACCESS] = Access(hub, token)
-    inbound.mount(app, hub)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
     app.router.add_get("/metrics", _metrics)
@@ -49,8 +52,7 @@ def build(hub: HubApp, token: str = "") -> web.Application:
 
 
 async def _anonymous(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Nobody needs to know which versions answer here."""
-    response.headers[hdrs.SERVER] = "UnionHub"
+    response.headers[hdrs.SERVER] = SERVER
 
 
 def runner(app: web.Application) -> web.AppRunner:
@@ -104,10 +106,20 @@ class _Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         hub = self.app[HUB]
+        door = inbound.Door(hub)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             refused = _misframed(request, hub)
-            return await made.request_handler(request) if refused is None else refused
+            if refused is not None:
+                return refused
+            if not request.path.startswith(inbound.PREFIX):
+                return await made.request_handler(request)
+            if hdrs.EXPECT in request.headers and request.version == HttpVersion11:
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                request.writer.output_size = 0  # the answer has not begun: what goes wrong now can still be told
+            response = await _answered(request, door.take)
+            response.headers[hdrs.SERVER] = SERVER
+            return response
 
         return _Server(handle, request_factory=made.request_factory, **made._kwargs)
 
@@ -141,6 +153,13 @@ def _refused(slug: str, status: int) -> web.Response:
 
 @web.middleware
 async def _last_resort(request: web.Request, handler: Handler) -> web.StreamResponse:
+    return await _answered(request, handler)
+
+
+async def _answered(
+    request: RequestT, handler: Callable[[RequestT], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """What ``handler`` answers; whatever goes wrong is a problem document."""
     try:
         return await handler(request)
     except web.HTTPNotFound:

@@ -130,6 +130,43 @@ TEXTS: dict[str, Pair] = {
     "deliveries.older": ("Cũ hơn", "Older"),
     "deliveries.first": ("Về trang đầu", "Back to the newest"),
     "deliveries.csv": ("Tải CSV", "Download CSV"),
+    "stopped.title": ("Đã dừng gửi", "Given up"),
+    "stopped.purpose": (
+        "Những lượt gửi đã dừng, gom theo lý do. Sửa nguyên nhân trước, rồi gửi lại cả nhóm.",
+        "Deliveries that were given up, by reason. Mend the cause first, then send the whole group again.",
+    ),
+    "stopped.none": (
+        "Không có lượt nào. Lượt gửi hiện ở đây khi đã hết số lần thử hoặc bên nhận từ chối.",
+        "None. Deliveries appear here when their tries are spent or the receiver refused them.",
+    ),
+    "stopped.count": ("Số lượt", "Deliveries"),
+    "stopped.replay": ("Gửi lại {count} lượt", "Send {count} again"),
+    "stopped.running": ("Đang gửi lại: {done}/{total} lượt", "Being sent again: {done} of {total}"),
+    "stopped.ended": (
+        "Đã đưa {done}/{total} lượt trở lại hàng đợi, còn {left} lượt",
+        "{done} of {total} are owed again, {left} left",
+    ),
+    "stopped.stop": ("Dừng lại", "Stop"),
+    "stopped.by_operator": (
+        "Đã dừng theo yêu cầu; phần còn lại vẫn nguyên.",
+        "Stopped as asked; the rest is as it was.",
+    ),
+    "stopped.by_trouble": (
+        "Tự dừng vì {what} lại không nhận; phần còn lại vẫn nguyên.",
+        "Stopped by itself because of {what}; the rest is as it was.",
+    ),
+    "stopped.told.changed": (
+        "Số lượt đã đổi từ lúc trang này mở; chưa gửi lại lượt nào. Xem số mới bên dưới rồi bấm lại.",
+        "The number has changed since the page was opened; none was sent again. Look below, then try again.",
+    ),
+    "stopped.told.busy": (
+        "Đang gửi lại một nhóm khác; đợi xong hoặc dừng nhóm đó trước.",
+        "Another group is being sent again; let it end or stop it first.",
+    ),
+    "stopped.unknown": (
+        "Lượt không rõ kết quả không ở đây: có thể đã tới nơi, nên được xử lý từng lượt.",
+        "What is unknown is not here: it may have arrived, and is resolved one by one.",
+    ),
     "filter.title": ("Lọc", "Filter"),
     "filter.any": ("tất cả", "all"),
     "filter.day": ("Ngày", "Day"),
@@ -194,10 +231,10 @@ TEXTS: dict[str, Pair] = {
     "attempt.status": ("Mã trả lời", "Status"),
     "attempt.took": ("Thời gian", "Took"),
     "attempt.took_parts": (
-        "nối {connect}, trả lời {first_byte}, cả thảy {total}",
-        "connect {connect}, answer {first_byte}, total {total}",
+        "tên {dns}, nối {connect}, TLS {tls}, trả lời {first_byte}, cả thảy {total}",
+        "name {dns}, connected {connect}, TLS {tls}, answer {first_byte}, total {total}",
     ),
-    "attempt.answer": ("Dấu vết trả lời", "Answer's trace"),
+    "attempt.answer": ("Trả lời (đã che)", "Answer (masked)"),
     "receipt.ref": ("Mã tham chiếu", "Reference"),
     "receipt.state": ("Trạng thái", "State"),
     "receipt.at": ("Lúc", "At"),

@@ -28,11 +28,11 @@ from hub.http import Reply, Session, check_steps, exchange, open_session, outcom
 from hub.model import Event, Json
 from hub.signing import parse_private_key, parse_secret
 from plugins.partners.content_filter import Filter
-from plugins.partners.endpoint import Book, Endpoint, FixedBook, Keys, specs
-from plugins.partners.grants import cut, what_may_leave
+from plugins.partners.endpoint import Book, Endpoint, FixedBook, Keys, specs, written
+from plugins.partners.grants import what_may_leave
 from plugins.partners.health import STOPPED, TOO_LONG, Health
 from plugins.partners.inbox import is_inbox, receive
-from plugins.partners.schema import CONTENT_TYPE, cloud_event, request
+from plugins.partners.schema import CONTENT_TYPE, cloud_event
 from plugins.partners.settings import PartnerSettings
 
 _ADMIT = Admit()
@@ -90,14 +90,11 @@ class PartnerSink:
             session = self._session = open_session(limit_per_host=self._book.limit_per_host, allowed=self._allows)
         headers, body = _STRUCTURED, shipment.body
         if endpoint.grants is not None or endpoint.mode != "structured":
-            data = _granted(endpoint, shipment.event, now)
-            if isinstance(data, str):
-                return RetryLater(reason=data)  # it ended this very moment: the next try cancels
-            dataref = ""
-            if endpoint.reference:
-                kind = self._hub.event_types.get(shipment.event.type)
-                data, dataref = cut(data, kind.thin if kind else ()), endpoint.reference + str(shipment.event.id)
-            headers, body = request(replace(shipment.event, data=data), endpoint.mode, dataref=dataref)
+            kind = self._hub.event_types.get(shipment.event.type) if endpoint.reference else None
+            made = written(endpoint, shipment.event, kind.thin if kind else (), now)
+            if isinstance(made, str):
+                return RetryLater(reason=made)  # it ended this very moment: the next try cancels
+            headers, body = made
         message_id = str(shipment.event.id)
         timestamp = int(now.timestamp())
         signed = {

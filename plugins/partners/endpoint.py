@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from yarl import URL
 
 from hub.contract import DestinationSpec
+from hub.model import Event
 from hub.signing import sign, sign_v1a
-from plugins.partners.grants import Grant
+from plugins.partners.grants import Grant, cut, what_may_leave
 from plugins.partners.guard import Guard, Refusal
-from plugins.partners.schema import ContentMode
+from plugins.partners.schema import ContentMode, request
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -72,6 +73,21 @@ class Endpoint:
     @property
     def spec(self) -> DestinationSpec:
         return DestinationSpec(name=self.name, concurrency=self.concurrency, rate_per_s=self.rate_per_s)
+
+
+def written(endpoint: Endpoint, event: Event, thin: Sequence[str], now: datetime) -> tuple[dict[str, str], bytes] | str:
+    """Headers (of the content alone) and body as this endpoint gets them under its grants, or why it may not.
+
+    Args:
+        thin: fields that go out where the rest is read by ``dataref``.
+    """
+    data = event.data if endpoint.grants is None else what_may_leave(endpoint.grants, event, now)
+    if isinstance(data, str):
+        return data
+    dataref = ""
+    if endpoint.reference:
+        data, dataref = cut(data, thin), endpoint.reference + str(event.id)
+    return request(replace(event, data=data), endpoint.mode, dataref=dataref)
 
 
 class Book(Protocol):

@@ -30,7 +30,8 @@ Table(
     Column("content", LargeBinary),
     Index("partners_inbox_of", "partner", "received_at"),
 )
-#: ``state``: running | stopped | done. ``after`` is the last event that was looked at.
+#: ``state``: running | stopped | done. ``after`` is the last event that was looked at; ``stepped_at`` when,
+#: or until when a node has it to itself.
 Table(
     "partners_replay",
     METADATA,
@@ -45,6 +46,7 @@ Table(
     Column("sent", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("stepped_at", BigInteger, nullable=False, server_default="0"),
     Index("partners_replay_of", "partner", "endpoint"),
 )
 
@@ -115,12 +117,6 @@ DELIVERY: Final = query(
         " AND id = :id) s LEFT JOIN event e ON e.id = s.event_id"
     )
 )
-ATTEMPTS: Final = query(
-    text(
-        "SELECT lease_no, started_at, finished_at, outcome, reason, status, connect_us, first_byte_us, total_us, answer"
-        " FROM attempt WHERE delivery_id = :id ORDER BY lease_no"
-    )
-)
 STANDING: Final = query(
     text(
         "SELECT coalesce(c.paused_by, d.paused_by), d.paused_reason, d.failures, d.breaker_until, d.not_before"
@@ -146,13 +142,20 @@ ADD_REPLAY: Final = query(
     )
 )
 _REPLAY = "SELECT id, partner, endpoint, mode, after, until, per_s, total, sent, state, created_at FROM partners_replay"
-RUNNING: Final = query(text(_REPLAY + " WHERE state = 'running' ORDER BY id"))
+RUNNING: Final = query(text(_REPLAY + " WHERE state = 'running' AND stepped_at <= :before ORDER BY id"))
 REPLAYS_OF: Final = query(
     text(_REPLAY + " WHERE partner = :partner AND endpoint = :endpoint ORDER BY id DESC LIMIT 10")
 )
+#: One node at a time: what another one has sent meanwhile would be taken for done, and the next sent too.
+TAKE_REPLAY: Final = query(
+    text(
+        "UPDATE partners_replay SET stepped_at = :until"
+        " WHERE id = :id AND after = :old AND state = 'running' AND stepped_at <= :before"
+    )
+)
 STEP_REPLAY: Final = query(
     text(
-        "UPDATE partners_replay SET after = :new, sent = sent + :sent, state = :state"
+        "UPDATE partners_replay SET after = :new, sent = sent + :sent, state = :state, stepped_at = :now"
         " WHERE id = :id AND after = :old AND state = 'running'"
     )
 )

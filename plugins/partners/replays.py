@@ -14,7 +14,7 @@ from uuid import UUID
 
 from hub.contract import Guard, Hub, UnitOfWork
 from hub.errors import Conflict, InputError
-from hub.model import from_us
+from hub.model import from_us, to_us
 from plugins.partners import portal_tables as tables
 from plugins.partners.endpoint import Endpoint
 from plugins.partners.grants import Grant, matches
@@ -23,6 +23,8 @@ from plugins.partners.grants import Grant, matches
 Mode = Literal["failed", "missing", "all"]
 #: Events of one look, and how many a count goes through at most.
 PAGE, COUNT_MOST = 1000, 100_000
+#: Between two steps of a replay, and how long a node that died in one keeps the others from it.
+EVERY_US, TAKEN_US = 1_000_000, 30_000_000
 _FINAL = ("dead", "cancelled", "delivered")
 
 
@@ -93,8 +95,15 @@ def estimate_s(total: int, per_s: int) -> timedelta:
 
 
 async def step(hub: Hub, connection: str, endpoints: Mapping[str, Endpoint]) -> None:
-    """One second's worth of every replay under way."""
-    for id, partner, name, mode, after, until, per_s, _, _, _, created_at in await hub.fetch(tables.RUNNING()):
+    """One second's worth of every replay that took none within the last one, on whichever node."""
+    now = to_us(hub.now())
+    running = await hub.fetch(tables.RUNNING(before=now - EVERY_US))
+    for id, partner, name, mode, after, until, per_s, _, _, _, created_at in running:
+        taken = tables.TAKE_REPLAY(id=bytes(id), old=bytes(after), until=now + TAKEN_US, before=now - EVERY_US)
+        try:
+            await hub.commit(UnitOfWork(guards=[Guard(taken, otherwise="moved")]))
+        except Conflict:
+            continue  # stopped, or another node does this step
         destination = f"{connection}/{partner}.{name}"
         endpoint = endpoints.get(destination)
         sent, last, state = 0, bytes(after), "done"
@@ -108,11 +117,11 @@ async def step(hub: Hub, connection: str, endpoints: Mapping[str, Endpoint]) -> 
                 last, state = found[per_s - 1], "running"
             elif following is not None:
                 last, state = following, "running"
-        moved = tables.STEP_REPLAY(id=bytes(id), old=bytes(after), new=last, sent=sent, state=state)
+        moved = tables.STEP_REPLAY(id=bytes(id), old=bytes(after), new=last, sent=sent, state=state, now=now)
         try:
             await hub.commit(UnitOfWork(guards=[Guard(moved, otherwise="moved")]))
         except Conflict:
-            continue  # stopped, or another node did this step
+            continue  # stopped
 
 
 async def _resent(hub: Hub, event: bytes, destination: str, created_at: int) -> bool:

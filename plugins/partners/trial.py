@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -17,15 +18,16 @@ from hub.model import Event, Json, from_us, new_id
 from hub.sql import query
 from plugins.partners import params as p
 from plugins.partners import tables
-from plugins.partners.access import endpoint_row, the_guard, the_partner
+from plugins.partners.access import endpoint_row, sending, the_guard, the_partner
 from plugins.partners.content_filter import BadFilter, Filter
-from plugins.partners.endpoint import Endpoint
+from plugins.partners.endpoint import Endpoint, written
 from plugins.partners.grants import matches, what_may_leave
 from plugins.partners.guard import Guard
 from plugins.partners.inbox import is_inbox, receive
 from plugins.partners.managed import read_endpoints, read_grant
 from plugins.partners.params import TEST_TYPE
 from plugins.partners.schema import cloud_event, request
+from plugins.partners.settings import PartnersSettings
 
 #: How many events a filter is tried on, and how far back they are looked for.
 SAMPLE, BACK = 20, 500
@@ -70,6 +72,23 @@ async def show_event(hub: Hub, given: p.EventParams, report: Report) -> Json:
             shown: Json = orjson.loads(cloud_event(replace(event, data=data)))
             return shown
     raise NotFound("không có sự kiện này / there is no such event")
+
+
+async def as_sent(hub: Hub, row: Sequence[Any], event_id: UUID) -> tuple[dict[str, str], bytes] | str | None:
+    """What an endpoint (a row of it) gets of an event today, byte for byte as at every try, or why it may not have it.
+
+    None where the event's content is gone.
+    """
+    partner, connection = row[0], sending(hub)
+    public_url = "" if connection is None else hub.settings_of(PartnersSettings)[connection].public_url
+    opened = await read_endpoints(hub, [row], the_guard(hub), public_url)
+    found = await hub.fetch(_ONE(id=event_id.bytes))
+    event = await _event(hub, found[0]) if found else None
+    if event is None or not opened:
+        return None
+    grants = tuple(read_grant(each) for each in await hub.fetch(tables.GRANTS_OF(partner=partner)))
+    kind = hub.event_types.get(event.type)
+    return written(replace(opened[0], grants=grants), event, kind.thin if kind else (), hub.now())
 
 
 async def _event(hub: Hub, row: Any) -> Event | None:
@@ -143,7 +162,9 @@ def told(reply: Reply) -> Json:
     return {
         "status": reply.status or None,
         "failure": reply.failure,
+        "dns_ms": reply.dns_ms,
         "connect_ms": reply.connect_ms,
+        "tls_ms": reply.tls_ms,
         "first_byte_ms": reply.first_byte_ms,
         "total_ms": round(reply.total_ms, 1),
     }

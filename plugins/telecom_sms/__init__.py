@@ -49,6 +49,14 @@ def hub_log_events() -> Sequence[LogEvent]:
             ("connection", "bound", "waiting", "idle_s"),
             "warning",
         ),
+        LogEvent(
+            "carrier.unfit",
+            "Messages go to other carriers from now on.",
+            ("connection", "carrier", "reason"),
+            "warning",
+        ),
+        LogEvent("carrier.fit", "A carrier is used again.", ("connection", "carrier")),
+        LogEvent("sms.pruned", "What was kept long enough is gone.", ("connection", "rows")),
         LogEvent("carrier.moving", "The carrier answers again.", ("connection",)),
         LogEvent(
             "receipt.foreign", "A report names a message we never sent; it moved nothing.", ("connection",), "warning"

@@ -15,6 +15,7 @@ from .carriers.viettel import Viettel, ViettelSettings
 from .carriers.vnpt import Vnpt, VnptSettings
 from .connector import SmsSink
 from .settings import HttpSettings
+from .upkeep import kept_up
 
 
 def open_esms(ctx: ConnectionContext, settings: EsmsSettings) -> Connection:
@@ -49,7 +50,7 @@ def _connection(ctx: ConnectionContext, settings: HttpSettings, dialect: Dialect
         receiver=Reports(ctx, dialect, path) if path else None,
         inbound=INBOUND,
         sink=SmsSink(ctx, settings, carrier),
-        run=carrier.run,
+        run=kept_up(ctx, carrier.run),
         check=carrier.check,
         close=carrier.close,
     )

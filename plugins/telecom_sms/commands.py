@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from hub.contract import Command, Hub, Report, Rest, UnitOfWork
-from hub.errors import InputError, NotFound
+from hub.errors import InputError
 from hub.model import Json, to_us
 
 from . import sending, tables
+from .cost_commands import COSTS, can_be_counted, cost_of, row_of
 from .people_commands import PEOPLE
 from .preview import preview
-from .recipients import Recipients, of_file, of_numbers
-from .rules import ZONE
+from .recipients import Listed, of_file, of_numbers
+from .route_commands import ROUTES
 from .shown import render_preview, render_sending, render_sent, time_of
 from .template_commands import TEMPLATES
 from .templates import fields_of
 
+#: A configuration that leads messages somewhere is believed for so long to go on doing so: a look at each sending would
+#: cost as much as taking it.
+_BELIEVED = timedelta(seconds=30)
+_LEADS_UNTIL: WeakKeyDictionary[Hub, datetime] = WeakKeyDictionary()
 _NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
 Class = Literal["care", "operations", "advertising"]
 
@@ -55,6 +61,7 @@ class _Sent(_Worded):
     expires_hours: int = Field(24, ge=1, le=720, description="Not sent any more after so many hours.")
     urgent: str = Field("", max_length=200, description="Reason for sending in quiet hours too; it is kept.")
     skip_bad: bool = Field(False, description="Send the good rows although others are bad.")
+    budget: int | None = Field(None, ge=1, description="Đồng it may cost: it pauses before it would cost more.")
     dry_run: bool = Field(False, description="Show what would be sent and cost; send nothing.")
 
 
@@ -78,14 +85,12 @@ class UrgentParams(NameParams):
     reason: str = Field(min_length=3, max_length=200, description="Why it may ring in quiet hours; it is kept.")
 
 
+class BudgetParams(NameParams):
+    dong: int = _argument("Đồng it may cost in all, what it cost so far with it.", ge=1)
+
+
 class LimitParams(_Params):
     limit: int = Field(50, ge=1, le=1000, description="How many at most.")
-
-
-class CostsParams(_Params):
-    name: str | None = Field(None, description="Only this sending.", pattern=_NAME)
-    first: AwareDatetime | None = Field(None, alias="from", description="From this time on (RFC 3339).")
-    behind: AwareDatetime | None = Field(None, alias="until", description="Before this time (RFC 3339).")
 
 
 # -- looking and sending ---------------------------------------------------------------------------
@@ -97,7 +102,7 @@ async def show_preview(hub: Hub, p: PreviewParams, report: Report) -> Json:
     rule = sending.rule_of(settings, p.purpose, now)
     wording = await sending.wording_of(hub, p.text, p.template)
     values = _values(p.values)
-    recipients = of_numbers(_phones(p.to), values, settings.countries)
+    recipients = of_numbers(_phones(p.to), values, settings.countries).whole()
     text = sending.Sending(name="", settings=settings, rule=rule, wording=wording)
     shown = preview(_filled(text, values), settings, rule, now, recipients.networks())
     return {
@@ -121,8 +126,8 @@ async def send(hub: Hub, p: SendParams, report: Report) -> Json:
     numbers = _phones(p.to)
     if not numbers:
         raise InputError("chưa có người nhận: --to hoặc --members / nobody to send to", problem="no-recipients")
-    recipients = of_numbers(numbers, _values(p.values), settings.countries)
-    answer = await _send(hub, p, via, settings, recipients, report)
+    listed = of_numbers(numbers, _values(p.values), settings.countries)
+    answer = await _send(hub, p, via, settings, listed, report)
     if answer.get("failed"):
         raise _refused(answer)
     return answer
@@ -148,34 +153,35 @@ async def send_file(hub: Hub, p: SendFileParams, report: Report) -> Json:
 
 
 async def _send(
-    hub: Hub, p: SendParams | SendFileParams, via: str, settings: Any, recipients: Recipients, report: Report
+    hub: Hub, p: SendParams | SendFileParams, via: str, settings: Any, listed: Listed, report: Report
 ) -> Json:
     wanted = await _wanted(hub, p, settings)
     if not fields_of(wanted.wording.body):
-        sending.checked_text(wanted, hub.now())  # the same for everybody: one reason, not one a row
-    judged = sending.judge(wanted, recipients, hub.now())
+        sending.check_text(wanted, hub.now())  # the same for everybody: one reason, not one a row
+    judged = await sending.judge(wanted, listed, hub.now())
     answer: Json = {
         "name": p.name,
         "via": via,
         "purpose": p.purpose,
         "template": wanted.wording.pinned,
         "rows": judged.rows,
-        "messages": len(judged.people),
+        "messages": judged.messages,
         "duplicates": judged.duplicates,
-        "bad_rows": len(judged.problems),
-        "problems": [problem.as_json() for problem in judged.problems[: sending.PROBLEMS_MOST]],
+        "bad_rows": judged.bad_rows,
+        "problems": [problem.as_json() for problem in judged.problems],
         "segments": judged.segments,
         "dong": judged.dong,
         "encodings": dict(judged.encodings),
-        "example": wanted.text_for(judged.people[0].values) if judged.people else "",
+        "example": judged.example,
         "batch": None,
         "sent": False,
     }
-    if not judged.people or (judged.problems and not p.skip_bad):
+    if not judged.messages or (judged.bad_rows and not p.skip_bad):
         return {**answer, "failed": True}
+    can_be_counted(p.budget, judged.dong)
     if p.dry_run:
         return answer
-    batch = await sending.send(hub, wanted, judged, report)
+    batch = await sending.send(hub, wanted, listed, judged, report)
     return await _owed(hub, {**answer, "batch": str(batch), "sent": True}, batch)
 
 
@@ -187,6 +193,7 @@ async def _announce(hub: Hub, p: SendParams, via: str, settings: Any) -> Json:
             problem="wording",
         )
     shown = sending.checked_text(wanted, hub.now())
+    can_be_counted(p.budget, shown["without_diacritics" if p.plain else "as_written"]["dong"])
     answer: Json = {"name": p.name, "via": via, "purpose": p.purpose, "preview": shown, "batch": None, "sent": False}
     if p.dry_run:
         return answer
@@ -196,9 +203,13 @@ async def _announce(hub: Hub, p: SendParams, via: str, settings: Any) -> Json:
 
 async def _owed(hub: Hub, answer: Json, batch: UUID) -> Json:
     """Tells when the configuration sends such messages nowhere: they would be kept and never leave."""
+    now = hub.now()
+    if _LEADS_UNTIL.get(hub, now) > now:
+        return answer
     progress = await hub.batch(batch)
     if progress is not None and progress["total"] and not progress["counts"]:
         return {**answer, "failed": True, "sent": False, "nowhere": True}
+    _LEADS_UNTIL[hub] = now + _BELIEVED
     return answer
 
 
@@ -215,7 +226,7 @@ async def _wanted(hub: Hub, p: SendParams | SendFileParams, settings: Any) -> se
         )
     return sending.Sending(
         name=p.name, settings=settings, rule=rule, wording=wording, plain=p.plain, unit=p.unit, send_at=at,
-        expires_at=expires_at, urgent=p.urgent,
+        expires_at=expires_at, urgent=p.urgent, budget=p.budget,
     )  # fmt: skip
 
 
@@ -231,23 +242,16 @@ def _values(text: str) -> dict[str, str]:
 # -- what became of it -----------------------------------------------------------------------------
 
 
-async def _row(hub: Hub, name: str) -> tuple[Any, ...]:
-    rows = await hub.fetch(tables.BATCH(name=name))
-    if not rows:
-        raise NotFound(f"không có đợt gửi tin '{name}' / no sending '{name}'")
-    return rows[0]
-
-
 async def show(hub: Hub, p: NameParams, report: Report) -> Json:
     """A sending with its counts (they add up to ``total``) and what it cost so far."""
-    row = await _row(hub, p.name)
+    row = await row_of(hub, p.name)
     progress = await hub.batch(UUID(bytes=row[0]))
     costs = await hub.fetch(tables.COSTS_OF_BATCH(campaign=row[0]))
     urgent = [
         {"reason": reason, "asked_by": who, "given_at": time_of(at)}
         for reason, who, at in await hub.fetch(tables.OVERRIDE_OF(campaign=row[0]))
     ]
-    return {**_described(row), "progress": progress, "costs": [_cost(each) for each in costs], "urgent": urgent}
+    return {**_described(row), "progress": progress, "costs": [cost_of(each) for each in costs], "urgent": urgent}
 
 
 def _described(row: tuple[Any, ...]) -> Json:
@@ -261,6 +265,9 @@ def _described(row: tuple[Any, ...]) -> Json:
         "paused_at": None if row[6] is None else time_of(row[6]),
         "send_at": time_of(row[7]) if row[7] else None,
         "created_at": time_of(row[8]),
+        "budget": row[10],
+        "spent": None if row[10] is None else int(row[11]),
+        "paused_by": row[12],
     }
 
 
@@ -269,26 +276,26 @@ async def batches(hub: Hub, p: LimitParams, report: Report) -> Json:
 
 
 async def pause(hub: Hub, p: NameParams, report: Report) -> Json:
-    await _row(hub, p.name)
+    await row_of(hub, p.name)
     await hub.commit(UnitOfWork(statements=[tables.PAUSE_BATCH(name=p.name, paused_at=to_us(hub.now()))]))
     return await show(hub, p, report)
 
 
 async def resume(hub: Hub, p: NameParams, report: Report) -> Json:
     """What was held is taken up within ten minutes."""
-    await _row(hub, p.name)
+    await row_of(hub, p.name)
     await hub.commit(UnitOfWork(statements=[tables.RESUME_BATCH(name=p.name)]))
     return await show(hub, p, report)
 
 
 async def stop(hub: Hub, p: NameParams, report: Report) -> Json:
-    row = await _row(hub, p.name)
+    row = await row_of(hub, p.name)
     await hub.stop_batch(UUID(bytes=row[0]))
     return await show(hub, p, report)
 
 
 async def set_urgent(hub: Hub, p: UrgentParams, report: Report) -> Json:
-    row = await _row(hub, p.name)
+    row = await row_of(hub, p.name)
     given = sending.override(UUID(bytes=row[0]), p.reason, hub.principal.name, hub.now())
     await hub.commit(UnitOfWork(statements=[given]))
     return await show(hub, NameParams(name=p.name), report)
@@ -297,25 +304,18 @@ async def set_urgent(hub: Hub, p: UrgentParams, report: Report) -> Json:
 # -- costs ---------------------------------------------------------------------------
 
 
-async def costs(hub: Hub, p: CostsParams, report: Report) -> Json:
-    """Of what was handed to carriers, refused messages with it: what the bill can be at most."""
-    if p.name is not None:
-        rows = await hub.fetch(tables.COSTS_OF_BATCH(campaign=(await _row(hub, p.name))[0]))
-    else:
-        first = p.first or datetime(2020, 1, 1, tzinfo=ZONE)
-        rows = await hub.fetch(tables.COSTS(first=to_us(first), behind=to_us(p.behind or hub.now()) + 1))
-    lines = [_cost(row) for row in rows]
-    return {
-        "costs": lines,
-        "messages": sum(line["messages"] for line in lines),
-        "segments": sum(line["segments"] for line in lines),
-        "dong": sum(line["dong"] for line in lines),
-    }
-
-
-def _cost(row: tuple[Any, ...]) -> Json:
-    names = ("connection", "network", "unit", "purpose", "messages", "segments", "dong")
-    return dict(zip(names, (*row[:4], *map(int, row[4:])), strict=True))
+async def set_budget(hub: Hub, p: BudgetParams, report: Report) -> Json:
+    """What the old one stopped goes on within ten minutes."""
+    row = await row_of(hub, p.name)
+    spent = sum(int(cost[6]) for cost in await hub.fetch(tables.COSTS_OF_BATCH(campaign=row[0])))
+    if p.dong < spent:
+        raise InputError(
+            f"đợt này đã tốn {spent} đ; hạn mức không đổi / it has cost {spent} already; nothing was changed",
+            problem="already-spent",
+            status=422,
+        )
+    await hub.commit(UnitOfWork(statements=[tables.SET_BUDGET(name=p.name, budget=p.dong)]))
+    return await show(hub, NameParams(name=p.name), report)
 
 
 def _command(name: str, params: type[BaseModel], run: Any, vi: str, en: str, **more: Any) -> Command:
@@ -364,10 +364,12 @@ COMMANDS = (
         rest=Rest(method="POST", path="/sms/sendings/{name}/urgent", scope="sms:override"),
     ),
     _command(
-        "costs", CostsParams, costs, "Chi phí theo kết nối, mạng, đơn vị và loại tin",
-        "Cost by connection, network, unit and class", writes=False,
-        rest=Rest(method="GET", path="/sms/costs", scope="sms:read"),
+        "budget", BudgetParams, set_budget, "Đặt hạn mức chi phí cho một đợt; đợt dừng vì hết hạn mức thì chạy tiếp",
+        "Set what a sending may cost; one that was stopped by its budget goes on", render=render_sending,
+        rest=Rest(method="POST", path="/sms/sendings/{name}/budget", scope="sms:send"),
     ),
     *TEMPLATES,
     *PEOPLE,
+    *ROUTES,
+    *COSTS,
 )  # fmt: skip

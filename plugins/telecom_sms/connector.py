@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from hub.contract import (
@@ -12,9 +13,11 @@ from hub.contract import (
     DestinationSpec,
     Outcome,
     Refused,
+    RetryLater,
     Scope,
     Shipment,
 )
+from hub.errors import HubError
 from hub.model import Event
 
 from .carriers import Carrier
@@ -24,6 +27,7 @@ from .numbers import Number
 from .policy import Gate
 from .settings import SendingSettings, SmsSettings
 from .text import measure, normalise
+from .upkeep import kept_up
 
 
 def open_connection(ctx: ConnectionContext, settings: SmsSettings) -> Connection:
@@ -34,11 +38,19 @@ def open_connection(ctx: ConnectionContext, settings: SmsSettings) -> Connection
     carrier = SmppCarrier(ctx, settings)
     return Connection(
         sink=SmsSink(ctx, settings, carrier),
-        run=carrier.run,
+        run=kept_up(ctx, carrier.run),
         sessions=settings.sessions,
         check=carrier.check,
         close=carrier.close,
     )
+
+
+def text_of(event: Event, text_field: str) -> bytes:
+    """The text as it is sent, in UTF-8; empty when the event has none."""
+    value: Any = event.data
+    for name in text_field.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return normalise(value)[0].encode() if isinstance(value, str) else b""
 
 
 class SmsSink:
@@ -55,19 +67,21 @@ class SmsSink:
 
     def render(self, event: Event) -> bytes:
         """The text as it is sent, in UTF-8; empty when the event has none, which ``admit`` then cancels."""
-        value: Any = event.data
-        for name in self._settings.text_field.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        return normalise(value)[0].encode() if isinstance(value, str) else b""
+        return text_of(event, self._settings.text_field)
 
     async def admit(self, shipment: Shipment) -> Admission:
         return await self._gate.admit(shipment)
 
     async def send(self, shipment: Shipment) -> Outcome:
+        self._gate.begun(shipment)
         number = self._gate.number(shipment)
         if not isinstance(number, Number):
             return Refused(reason="address_invalid", scope=Scope.RECIPIENT)
         text = shipment.body.decode()
-        if measure(text, self._settings.joining_bits).segments > self._settings.max_segments:
+        if measure(text, self._settings.joining_bits, 0).segments > self._settings.max_segments:
             return Refused(reason="sms_too_long")
-        return await self._carrier.send(shipment, number.msisdn, text)
+        outcome = await self._carrier.send(shipment, number.msisdn, text)
+        if isinstance(outcome, Refused) or (isinstance(outcome, RetryLater) and not outcome.ambiguous):
+            with suppress(HubError):  # a busy ledger: the message stays counted as paid for, which stops too early
+                await self._gate.free_of_charge(shipment, number)
+        return outcome

@@ -12,6 +12,7 @@ from .carriers.fpt import FptSettings
 from .carriers.speedsms import SpeedSmsSettings
 from .carriers.viettel import ViettelSettings
 from .carriers.vnpt import VnptSettings
+from .routes import RoutesSettings
 from .settings import SmsSettings
 from .simulated import SIMULATOR, http_simulator
 
@@ -38,6 +39,12 @@ def _http(name: str, settings: type[ConnectionSettings], simulator: Simulator, v
         title_en=en,
         simulator=simulator,
     )
+
+
+def _open_routes(ctx: ConnectionContext, settings: Any) -> Connection:
+    from .router import open_routes
+
+    return open_routes(ctx, settings)
 
 
 def connector_types() -> Sequence[ConnectorType]:
@@ -69,5 +76,13 @@ def connector_types() -> Sequence[ConnectorType]:
         _http("fpt", FptSettings, http_simulator("fpt"), "Tin nhắn SMS qua FPT", "SMS through FPT"),
         _http(
             "vnpt", VnptSettings, http_simulator("vnpt"), "Tin nhắn SMS qua VNPT (mẫu)", "SMS through VNPT (template)"
+        ),
+        ConnectorType(
+            name="sms_routes",
+            settings=RoutesSettings,
+            open=_open_routes,
+            channel="phone",
+            title_vi="Chọn nhà mạng cho tin nhắn SMS",
+            title_en="A choice between SMS carriers",
         ),
     ]

@@ -6,13 +6,13 @@ from collections import deque
 from typing import Final
 
 #: How long everything rests after the carrier said "too fast". Source: Momentum's SMPP guide, as an example.
-_REST_S: Final = 1.0
+REST_S: Final = 1.0
 #: After "too fast" the rate is cut by so much, at most once per rest: answers already under way say the same again.
-_CUT: Final = 0.7
+CUT: Final = 0.7
 #: A carrier that takes anything at all takes one segment a second.
-_SLOWEST_PER_S: Final = 1.0
+SLOWEST_PER_S: Final = 1.0
 #: What the rate grows by in a second in which every segment was taken.
-_GROWTH_PER_S: Final = 2.0
+GROWTH_PER_S: Final = 2.0
 
 
 class Pacer:
@@ -45,17 +45,17 @@ class Pacer:
 
     def throttled(self, now: float) -> None:
         """The carrier refused one segment for its rate: everything rests for a moment and then goes on slower."""
-        self._next = max(self._next, now + _REST_S)
-        if now - self._cut_at < _REST_S:
+        self._next = max(self._next, now + REST_S)
+        if now - self._cut_at < REST_S:
             return
         self._cut_at = now
-        self.rate_per_s = max(_SLOWEST_PER_S, _CUT * (self.rate_per_s or self._lately(now)))
+        self.rate_per_s = max(SLOWEST_PER_S, CUT * (self.rate_per_s or self._lately(now)))
 
     def taken(self) -> None:
         """The carrier took one segment."""
         if self.rate_per_s is None:
             return
-        faster = self.rate_per_s + _GROWTH_PER_S / self.rate_per_s
+        faster = self.rate_per_s + GROWTH_PER_S / self.rate_per_s
         self.rate_per_s = faster if self._most_per_s is None else min(self._most_per_s, faster)
 
     def _lately(self, now: float) -> float:

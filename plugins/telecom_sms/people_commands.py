@@ -1,4 +1,4 @@
-"""``unionhub sms optouts|optout|optin|consent|do-not-call|carriers|inbox``: what was agreed with people."""
+"""``unionhub sms optouts|optout|optin|consent|do-not-call|inbox``: what was agreed with people."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from hub.model import Json, to_us
 
 from . import tables
 from .inbound import opt_out
-from .numbers import NETWORKS, Number, masked, read_number
+from .numbers import Number, masked, read_number
 from .recipients import of_file
-from .rules import PURPOSES
-from .settings import SendingSettings
 from .shown import time_of
 
 _PAGE = 200
@@ -111,7 +109,7 @@ async def take_back(hub: Hub, p: OptInParams, report: Report) -> Json:
 
 
 async def add_consents(hub: Hub, p: ConsentParams, report: Report) -> Json:
-    people = of_file(p.file, ("VN",))
+    people = of_file(p.file, ("VN",)).whole()
     since = to_us(hub.now())
     statements = [
         tables.CONSENT(
@@ -126,7 +124,7 @@ async def add_consents(hub: Hub, p: ConsentParams, report: Report) -> Json:
 
 async def import_do_not_call(hub: Hub, p: DoNotCallParams, report: Report) -> Json:
     """A list with an unreadable row is refused as a whole: a number that is missed is a number that is fined."""
-    people = of_file(p.file, ("VN",))
+    people = of_file(p.file, ("VN",)).whole()
     problems = [problem.as_json() for problem in people.problems]
     if problems or not people.people:
         return {"listed": 0, "problems": problems, "failed": True}
@@ -144,35 +142,6 @@ async def _commit(hub: Hub, statements: list[Statement], report: Report) -> None
     for start in range(0, len(statements), _PAGE):
         await hub.commit(UnitOfWork(statements=statements[start : start + _PAGE]))
         report({"phase": "write", "done": min(start + _PAGE, len(statements)), "total": len(statements)})
-
-
-async def carriers(hub: Hub, p: Nothing, report: Report) -> Json:
-    """The SMS connections with what holds at each today: rules, prices, sender."""
-    now = hub.now()
-    known = hub.settings_of(SendingSettings)
-    return {
-        "carriers": [
-            {
-                "connection": name,
-                "sender": settings.sender,
-                "rate_per_s": settings.rate_per_s,
-                "rules": [_rule(settings, purpose, now) for purpose in PURPOSES],
-                "prices": [
-                    {"network": network, "purpose": purpose, "dong": price.dong, "since": price.since.isoformat(),
-                     "source": price.source}
-                    for network in NETWORKS
-                    for purpose in PURPOSES
-                    if (price := settings.price(network, purpose, now)) is not None
-                ],
-            }
-            for name, settings in sorted(known.items())
-        ]
-    }  # fmt: skip
-
-
-def _rule(settings: SendingSettings, purpose: str, now: Any) -> Json:
-    rule = settings.rule(purpose, now)
-    return {"purpose": purpose, "rule": None} if rule is None else rule.model_dump(mode="json")
 
 
 async def inbox(hub: Hub, p: InboxParams, report: Report) -> Json:
@@ -215,11 +184,6 @@ PEOPLE = (
     _command(
         "do-not-call", DoNotCallParams, import_do_not_call, "Nạp danh sách không quảng cáo, thay cho danh sách cũ",
         "Import the Do-Not-Call list in place of the old one",
-    ),
-    _command(
-        "carriers", Nothing, carriers, "Các kết nối SMS: quy định và đơn giá đang áp dụng",
-        "SMS connections: the rules and prices in force", writes=False,
-        rest=Rest(method="GET", path="/sms/carriers", scope="sms:read"),
     ),
     _command(
         "inbox", InboxParams, inbox, "Tin nhắn đến, mới nhất trước", "Messages from phones, newest first",

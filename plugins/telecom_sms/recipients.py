@@ -7,8 +7,10 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +22,8 @@ from .text import folded, normalise
 _FILE_MOST: Final = 20_000_000
 _UNPACKED_MOST: Final = 300_000_000
 ROWS_MOST: Final = 100_000
+#: Rows that are objects at once, and messages in one transaction.
+PAGE: Final = 200
 _HEADER_ROWS: Final = 20
 _PHONE_NAMES: Final = frozenset(
     {
@@ -67,6 +71,8 @@ class Recipient:
 
 @dataclass(slots=True)
 class Recipients:
+    """People and problems of a list, or of a page of it."""
+
     people: list[Recipient] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     #: Rows whose phone an earlier row had: nobody gets it twice.
@@ -77,47 +83,75 @@ class Recipients:
         return Counter(person.number.network for person in self.people)
 
 
-def of_numbers(numbers: Iterable[str], values: Mapping[str, str], countries: Sequence[str]) -> Recipients:
+#: Number of the row, its phone, and its other cells by the names of their columns.
+Row = tuple[int, str, Mapping[str, str]]
+
+
+class Listed:
+    """A list that is gone through a page at a time, as often as one likes: a long one is never held as objects."""
+
+    def __init__(self, rows: Callable[[], Iterable[Row]], countries: Sequence[str]) -> None:
+        self._rows = rows
+        self._countries = countries
+
+    def pages(self) -> Iterator[Recipients]:
+        """In the order of the list, at most ``PAGE`` rows each. Raises: InputError (``file-*``)."""
+        # Numbers take a third of the memory of their digits.
+        seen: set[int] = set()
+        page = Recipients()
+        for count, (row, address, values) in enumerate(self._rows(), 1):
+            if count > ROWS_MOST:
+                raise _refusal("file-too-long", f"quá {ROWS_MOST} dòng", f"more than {ROWS_MOST} rows")
+            page.rows += 1
+            number = _number(address, self._countries)
+            if not isinstance(number, Number):
+                page.problems.append(Problem(row, number))
+            elif int(number.msisdn) in seen:
+                page.duplicates += 1
+            else:
+                seen.add(int(number.msisdn))
+                page.people.append(Recipient(row, number, values))
+            if page.rows == PAGE:
+                yield page
+                page = Recipients()
+        if page.rows:
+            yield page
+
+    def whole(self) -> Recipients:
+        """For short lists."""
+        found = Recipients()
+        for page in self.pages():
+            found.people += page.people
+            found.problems += page.problems
+            found.duplicates += page.duplicates
+            found.rows += page.rows
+        return found
+
+
+def of_numbers(numbers: Sequence[str], values: Mapping[str, str], countries: Sequence[str]) -> Listed:
     """Numbers somebody typed, all with the same values."""
-    return _judged(((n, address, values) for n, address in enumerate(numbers, 1)), countries)
+    return Listed(lambda: ((n, address, values) for n, address in enumerate(numbers, 1)), countries)
 
 
-def of_file(path: Path, countries: Sequence[str]) -> Recipients:
+def of_file(path: Path, countries: Sequence[str]) -> Listed:
     """Raises: InputError (``file-*``) when the file as a whole cannot be used."""
     return of_table(read_table(path), countries)
 
 
-def of_table(table: Sequence[Sequence[Any]], countries: Sequence[str]) -> Recipients:
-    header, names = _header(table)
+def of_table(table: Callable[[], Iterable[Sequence[Any]]], countries: Sequence[str]) -> Listed:
+    """``table`` gives the cells row by row, from the first one on each time it is called."""
+    header, names = _header(table())
     phone_column = next(i for i, name in enumerate(names) if name in _PHONE_NAMES)
 
-    def rows() -> Iterable[tuple[int, str, Mapping[str, str]]]:
-        for at, cells in enumerate(table[header + 1 :], header + 2):
+    def rows() -> Iterator[Row]:
+        for at, cells in enumerate(islice(table(), header + 1, None), header + 2):
             texts = [_text(cell) for cell in cells]
             if not any(texts):
                 continue
             values = {name: text for name, text in zip(names, texts, strict=False) if name and name not in _PHONE_NAMES}
             yield at, texts[phone_column] if phone_column < len(texts) else "", values
 
-    return _judged(rows(), countries)
-
-
-def _judged(rows: Iterable[tuple[int, str, Mapping[str, str]]], countries: Sequence[str]) -> Recipients:
-    found = Recipients()
-    seen: set[str] = set()
-    for row, address, values in rows:
-        found.rows += 1
-        if found.rows > ROWS_MOST:
-            raise _refusal("file-too-long", f"quá {ROWS_MOST} dòng", f"more than {ROWS_MOST} rows")
-        number = _number(address, countries)
-        if not isinstance(number, Number):
-            found.problems.append(Problem(row, number))
-        elif number.msisdn in seen:
-            found.duplicates += 1
-        else:
-            seen.add(number.msisdn)
-            found.people.append(Recipient(row, number, values))
-    return found
+    return Listed(rows, countries)
 
 
 def _number(address: str, countries: Sequence[str]) -> Number | str:
@@ -140,9 +174,9 @@ def _text(cell: Any) -> str:
     return normalise(str(cell))[0].strip()
 
 
-def _header(table: Sequence[Sequence[Any]]) -> tuple[int, list[str]]:
+def _header(table: Iterable[Sequence[Any]]) -> tuple[int, list[str]]:
     """The first of the upper rows that names a phone; lists begin with titles."""
-    for at, cells in enumerate(table[:_HEADER_ROWS]):
+    for at, cells in enumerate(islice(table, _HEADER_ROWS)):
         names = [folded(_text(cell)).lower().replace(" ", "_") for cell in cells]
         if any(name in _PHONE_NAMES for name in names):
             return at, names
@@ -161,8 +195,8 @@ def _refusal(problem: str, vi: str, en: str) -> InputError:
 # -- files -----------------------------------------------------------------------------------------
 
 
-def read_table(path: Path) -> list[list[Any]]:
-    """The cells of a CSV file or of the first sheet of a workbook."""
+def read_table(path: Path) -> Callable[[], Iterator[Sequence[Any]]]:
+    """The cells of a CSV file or of the first sheet of a workbook, row by row; only the file's bytes are kept."""
     try:
         if path.stat().st_size > _FILE_MOST:
             raise _refusal("file-too-big", "tệp lớn hơn 20 MB", "the file is larger than 20 MB")
@@ -175,16 +209,29 @@ def read_table(path: Path) -> list[list[Any]]:
     return _comma_separated(raw)
 
 
-def _workbook(raw: bytes) -> list[list[Any]]:
-    from python_calamine import CalamineError, load_workbook
+def _workbook(raw: bytes) -> Callable[[], Iterator[Sequence[Any]]]:
+    from python_calamine import load_workbook
 
     broken = _refusal("file-broken", "tệp Excel hỏng", "the workbook is broken")
+
+    with _no_panic(broken), zipfile.ZipFile(io.BytesIO(raw)) as packed:
+        if sum(entry.file_size for entry in packed.infolist()) > _UNPACKED_MOST:
+            raise _refusal("file-too-big", "tệp mở ra quá lớn", "it unpacks to too much")
+
+    def rows() -> Iterator[Sequence[Any]]:
+        with _no_panic(broken):
+            # From the sheet's first row on, empty or not: row numbers are those a person sees.
+            yield from load_workbook(io.BytesIO(raw)).get_sheet_by_index(0).iter_rows()
+
+    return rows
+
+
+@contextmanager
+def _no_panic(broken: InputError) -> Iterator[None]:
+    from python_calamine import CalamineError
+
     try:
-        with zipfile.ZipFile(io.BytesIO(raw)) as packed:
-            if sum(entry.file_size for entry in packed.infolist()) > _UNPACKED_MOST:
-                raise _refusal("file-too-big", "tệp mở ra quá lớn", "it unpacks to too much")
-        book = load_workbook(io.BytesIO(raw))
-        return book.get_sheet_by_index(0).to_python(skip_empty_area=False)
+        yield
     except (CalamineError, zipfile.BadZipFile, OSError, ValueError, IndexError):
         raise broken from None
     except BaseException as error:
@@ -194,16 +241,25 @@ def _workbook(raw: bytes) -> list[list[Any]]:
         raise
 
 
-def _comma_separated(raw: bytes) -> list[list[Any]]:
+def _comma_separated(raw: bytes) -> Callable[[], Iterator[Sequence[Any]]]:
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+    def text() -> io.TextIOWrapper:
+        return io.TextIOWrapper(io.BytesIO(raw), encoding=encoding, newline="")
+
     try:
-        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        for _ in text():
+            pass
     except UnicodeDecodeError:
         raise _refusal(
             "file-encoding", "tệp CSV phải là UTF-8; hãy lưu lại từ Excel dạng .xlsx", "a CSV file has to be UTF-8"
         ) from None
-    head = text.partition("\n")[0]
-    separator = max(";,\t", key=head.count)
-    try:
-        return [list(row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)]
-    except csv.Error:
-        raise _refusal("file-broken", "tệp CSV hỏng", "the CSV file is broken") from None
+    separator = max(";,\t", key=text().readline().count)
+
+    def rows() -> Iterator[Sequence[Any]]:
+        try:
+            yield from csv.reader(text(), delimiter=separator)
+        except csv.Error:
+            raise _refusal("file-broken", "tệp CSV hỏng", "the CSV file is broken") from None
+
+    return rows

@@ -181,6 +181,8 @@ class RulesSettings(ConnectionSettings):
 
     def price(self, network: str, purpose: str, at: datetime) -> Price | None:
         """The most exact price: of the network before "*", of the class before all."""
+        if not self.prices:
+            return None
         fitting = [p for p in self.prices if p.network in (network, "*") and p.purpose in (purpose, None)]
         ranked = sorted(fitting, key=lambda p: (p.network != "*", p.purpose is not None))
         while ranked:

@@ -6,11 +6,13 @@ broke off and adds nothing, with another content it is refused.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from hub.contract import Guard, Hub, Report, Statement, UnitOfWork
@@ -22,14 +24,12 @@ from .events import ANNOUNCED, REQUESTED
 from .inbound import subject_of
 from .policy import text_refusal
 from .preview import cost, labelled, preview, size_of
-from .recipients import Problem, Recipient, Recipients
+from .recipients import Listed, Problem, Recipient
 from .rules import ClassRule
 from .settings import SendingSettings
 from .templates import VALUE_MOST, fields_of, filled, missing_fields
-from .text import normalise, without_diacritics
+from .text import Size, normalise, without_diacritics
 
-#: Messages in one transaction.
-_PAGE = 200
 #: Problems in one answer; all are counted.
 PROBLEMS_MOST = 1000
 
@@ -60,6 +60,8 @@ class Sending:
     expires_at: datetime | None = None
     #: Why quiet hours are set aside; "" when they are not.
     urgent: str = ""
+    #: Đồng it may cost; None for no limit.
+    budget: int | None = None
 
     def text_for(self, values: Mapping[str, str]) -> str:
         """The very text one person gets: label and plain typography in, diacritics as the sender chose."""
@@ -71,13 +73,20 @@ class Sending:
 class Judged:
     """The whole sending, weighed before anything is sent."""
 
-    people: list[Recipient] = field(default_factory=list)
+    at: datetime
+    messages: int = 0
+    #: All are counted, the first ``PROBLEMS_MOST`` named.
+    bad_rows: int = 0
     problems: list[Problem] = field(default_factory=list)
     duplicates: int = 0
     rows: int = 0
     segments: int = 0
     dong: int | None = 0
     encodings: Counter[str] = field(default_factory=Counter)
+    #: What the first of them gets.
+    example: str = ""
+    #: Of every phone and text, in their order.
+    digest: str = ""
 
 
 def account(hub: Hub, via: str | None) -> tuple[str, SendingSettings]:
@@ -124,27 +133,41 @@ async def wording_of(hub: Hub, text: str | None, template: str | None) -> Wordin
     return Wording(rows[0][2], (name, rows[0][0]))
 
 
-def judge(sending: Sending, recipients: Recipients, now: datetime) -> Judged:
-    judged = Judged(problems=list(recipients.problems), duplicates=recipients.duplicates, rows=recipients.rows)
+async def judge(sending: Sending, listed: Listed, now: datetime) -> Judged:
+    judged, digest = Judged(now), hashlib.sha256()
     by_size: Counter[tuple[str, int]] = Counter()
-    for person in recipients.people:
-        problem = _problem(sending, person, now)
-        if problem is not None:
-            judged.problems.append(problem)
-            continue
-        size = size_of(sending.text_for(person.values), sending.settings, sending.rule)
-        judged.people.append(person)
-        judged.segments += size.segments
-        judged.encodings[size.encoding] += 1
-        by_size[(person.number.network, size.segments)] += 1
+    for page in listed.pages():
+        problems = page.problems
+        for person in page.people:
+            weighed = _weighed(sending, person, now)
+            if isinstance(weighed, Problem):
+                problems.append(weighed)
+                continue
+            text, size = weighed
+            judged.example = judged.example or text
+            judged.messages += 1
+            judged.segments += size.segments
+            judged.encodings[size.encoding] += 1
+            by_size[(person.number.network, size.segments)] += 1
+            digest.update(_line(person, text))
+        judged.rows += page.rows
+        judged.duplicates += page.duplicates
+        judged.bad_rows += len(problems)
+        judged.problems += sorted(problems)[: PROBLEMS_MOST - len(judged.problems)]
+        await asyncio.sleep(0)  # a long list must not hold up everybody else
     for (network, segments), count in by_size.items():
         dong = cost(sending.settings, sending.rule, segments, {network: count}, now)
         judged.dong = None if dong is None or judged.dong is None else judged.dong + dong
-    judged.problems.sort()
+    judged.digest = digest.hexdigest()
     return judged
 
 
-def _problem(sending: Sending, person: Recipient, now: datetime) -> Problem | None:
+def _line(person: Recipient, text: str) -> bytes:
+    return f"{person.number.msisdn}:{text}\n".encode()
+
+
+def _weighed(sending: Sending, person: Recipient, now: datetime) -> tuple[str, Size] | Problem:
+    """What the person gets and how long it is, or why they get nothing."""
     missing = missing_fields(sending.wording.body, person.values)
     if missing:
         return Problem(person.row, "field_missing", ", ".join(missing))
@@ -154,70 +177,88 @@ def _problem(sending: Sending, person: Recipient, now: datetime) -> Problem | No
     text = sending.text_for(person.values)
     size = size_of(text, sending.settings, sending.rule)
     refusal = text_refusal(sending.settings, sending.rule, text, size, now)
-    return Problem(person.row, refusal) if refusal else None
+    return Problem(person.row, refusal) if refusal else (text, size)
+
+
+def check_text(sending: Sending, now: datetime) -> None:
+    """Of a text that is the same for everybody. Raises: InputError (``sms-too-long`` is 422)."""
+    text = sending.text_for({})
+    size = size_of(text, sending.settings, sending.rule)
+    refusal = text_refusal(sending.settings, sending.rule, text, size, now)
+    if refusal:
+        raise InputError(
+            f"không gửi được nội dung này: {refusal} ({size.segments} tin tính cước); chưa gửi gì"
+            f" / this text cannot be sent: {refusal} ({size.segments} segments); nothing was sent",
+            problem=refusal.replace("_", "-"),
+            status=422,
+        )
 
 
 def checked_text(sending: Sending, now: datetime) -> Json:
-    """The preview of a text that is the same for everybody. Raises: InputError (``sms-too-long`` is 422)."""
-    shown = preview(sending.wording.body, sending.settings, sending.rule, now, {})
-    way: Json = shown["without_diacritics" if sending.plain else "as_written"]
-    if way["refusal"]:
-        raise InputError(
-            f"không gửi được nội dung này: {way['refusal']} ({way['segments']} tin tính cước); chưa gửi gì"
-            f" / this text cannot be sent: {way['refusal']} ({way['segments']} segments); nothing was sent",
-            problem=way["refusal"].replace("_", "-"),
-            status=422,
-        )
-    return shown
+    """The preview of such a text. Raises: as ``check_text``."""
+    check_text(sending, now)
+    return preview(sending.wording.body, sending.settings, sending.rule, now, {})
 
 
-async def send(hub: Hub, sending: Sending, judged: Judged, report: Report) -> UUID:
+async def send(hub: Hub, sending: Sending, listed: Listed, judged: Judged, report: Report) -> UUID:
     """Owes every judged message; answers the batch. Raises: InputError (409, the name has other content)."""
-    content = (f"{person.number.msisdn}:{sending.text_for(person.values)}\n" for person in judged.people)
-    batch = await _open(hub, sending, content)
-    priority = Priority.URGENT if sending.urgent else Priority.NORMAL if len(judged.people) == 1 else Priority.BULK
+    priority = Priority.URGENT if sending.urgent else Priority.NORMAL if judged.messages == 1 else Priority.BULK
+    batch: UUID | None = None
     done = 0
-    for page in _pages(judged.people):
-        drafts = [_requested(hub, sending, batch, person, priority) for person in page]
+    for page in listed.pages():
+        weighed = [(person, _weighed(sending, person, judged.at)) for person in page.people]
+        good = [(person, found[0]) for person, found in weighed if not isinstance(found, Problem)]
+        if not good:
+            continue
+        drafts_of = partial(_requested, hub, sending, good, priority)
         try:
-            await hub.commit(UnitOfWork(drafts=drafts))
+            if batch is None:
+                batch = await _open(hub, sending, judged.digest, drafts_of)
+            else:
+                await hub.commit(UnitOfWork(drafts=drafts_of(batch)))
         except Conflict as conflict:
             if conflict.otherwise != "batch_stopped":
                 raise
             break  # a person stopped it while it was being made
-        done += len(page)
-        report({"phase": "send", "done": done, "total": len(judged.people)})
+        done += len(good)
+        report({"phase": "send", "done": done, "total": judged.messages})
+    if batch is None:
+        batch = UUID(bytes=(await hub.fetch(tables.BATCH(name=sending.name)))[0][0])
     return batch
 
 
 async def announce(hub: Hub, sending: Sending, selector: Json) -> UUID:
     """One text to members: the hub reaches each at the phone the directory knows at the moment of sending."""
     text = sending.text_for({})
-    batch = await _open(hub, sending, (f"{sorted(selector.items())}:{text}",))
-    draft = Draft(
-        type=ANNOUNCED.name,
-        source="/sms",
-        dedupe_key=f"{sending.name}:members",
-        data={
-            "batch": sending.name, "text": text, "purpose": sending.rule.purpose, "template": sending.wording.pinned,
-        },
-        audience=Audience(selector, ("phone",), sending.rule.purpose),
-        batch_id=batch,
-        scope=sending.unit,
-        priority=Priority.URGENT if sending.urgent else Priority.BULK,
-        expires_at=sending.expires_at,
-    )  # fmt: skip
-    await hub.commit(UnitOfWork(drafts=[draft]))
-    return batch
+    digest = hashlib.sha256(f"{sorted(selector.items())}:{text}".encode()).hexdigest()
+
+    def drafts_of(batch: UUID) -> list[Draft]:
+        draft = Draft(
+            type=ANNOUNCED.name,
+            source="/sms",
+            dedupe_key=f"{sending.name}:members",
+            data={
+                "batch": sending.name, "text": text, "purpose": sending.rule.purpose,
+                "template": sending.wording.pinned,
+            },
+            audience=Audience(selector, ("phone",), sending.rule.purpose),
+            batch_id=batch,
+            scope=sending.unit,
+            priority=Priority.URGENT if sending.urgent else Priority.BULK,
+            expires_at=sending.expires_at,
+        )  # fmt: skip
+        return [draft]
+
+    return await _open(hub, sending, digest, drafts_of)
 
 
-async def _open(hub: Hub, sending: Sending, content: Iterable[str]) -> UUID:
-    """The batch of this name and content, made or found."""
+async def _open(hub: Hub, sending: Sending, digest: str, drafts_of: Callable[[UUID], list[Draft]]) -> UUID:
+    """The batch of this name and content, made or found, and its first messages with it in one transaction.
+
+    Raises: InputError (409, the name has other content), Conflict (``batch_stopped``).
+    """
     now = hub.now()
-    digest = hashlib.sha256()
-    for piece in content:
-        digest.update(piece.encode())
-    identity = f"{sending.rule.purpose}\n{sending.wording.pinned}\n{digest.hexdigest()}"
+    identity = f"{sending.rule.purpose}\n{sending.wording.pinned}\n{digest}"
     fingerprint = hub.keyed_hash("sms-batch", identity)
     batch = new_id()
     opened = tables.OPEN_BATCH(
@@ -234,8 +275,11 @@ async def _open(hub: Hub, sending: Sending, content: Iterable[str]) -> UUID:
     statements: list[Statement] = []
     if sending.urgent:
         statements = [override(batch, sending.urgent, hub.principal.name, now)]
+    if sending.budget is not None:
+        statements.append(tables.SET_BUDGET(name=sending.name, budget=sending.budget))
     try:
-        await hub.commit(UnitOfWork(guards=[Guard(opened, otherwise="name_taken")], statements=statements))
+        guards = [Guard(opened, otherwise="name_taken")]
+        await hub.commit(UnitOfWork(guards=guards, statements=statements, drafts=drafts_of(batch)))
     except Conflict as conflict:
         if conflict.otherwise != "name_taken":
             raise
@@ -247,7 +291,8 @@ async def _open(hub: Hub, sending: Sending, content: Iterable[str]) -> UUID:
                 problem="name-taken",
                 status=409,
             ) from None
-        return UUID(bytes=row[0])
+        batch = UUID(bytes=row[0])
+        await hub.commit(UnitOfWork(drafts=drafts_of(batch)))
     return batch
 
 
@@ -255,28 +300,27 @@ def override(batch: UUID, reason: str, asked_by: str, now: datetime) -> Statemen
     return tables.OVERRIDE(campaign=batch.bytes, reason=reason, asked_by=asked_by, given_at=to_us(now))
 
 
-def _pages(people: list[Recipient]) -> Iterator[list[Recipient]]:
-    for start in range(0, len(people), _PAGE):
-        yield people[start : start + _PAGE]
-
-
-def _requested(hub: Hub, sending: Sending, batch: UUID, person: Recipient, priority: Priority) -> Draft:
-    msisdn = person.number.msisdn
-    return Draft(
-        type=REQUESTED.name,
-        source="/sms",
-        dedupe_key=f"{batch.hex}:{msisdn}",
-        subject=subject_of(hub, msisdn),
-        data={
-            "batch": sending.name, "to": msisdn, "text": sending.text_for(person.values),
-            "purpose": sending.rule.purpose, "template": sending.wording.pinned,
-        },
-        purpose=sending.rule.purpose,
-        batch_id=batch,
-        scope=sending.unit,
-        priority=priority,
-        expires_at=sending.expires_at,
-    )  # fmt: skip
+def _requested(
+    hub: Hub, sending: Sending, people: Sequence[tuple[Recipient, str]], priority: Priority, batch: UUID
+) -> list[Draft]:
+    return [
+        Draft(
+            type=REQUESTED.name,
+            source="/sms",
+            dedupe_key=f"{batch.hex}:{person.number.msisdn}",
+            subject=subject_of(hub, person.number.msisdn),
+            data={
+                "batch": sending.name, "to": person.number.msisdn, "text": text, "purpose": sending.rule.purpose,
+                "template": sending.wording.pinned,
+            },
+            purpose=sending.rule.purpose,
+            batch_id=batch,
+            scope=sending.unit,
+            priority=priority,
+            expires_at=sending.expires_at,
+        )
+        for person, text in people
+    ]  # fmt: skip
 
 
 def times(now: datetime, at: datetime | None, expires_hours: int) -> tuple[datetime | None, datetime]:

@@ -64,6 +64,22 @@ class SendingSettings(RulesSettings):
         description="Messages were handed over and the carrier answered none for so long: a repair is opened.",
     )
 
+    keep_sent_days: int = Field(
+        400,
+        ge=31,
+        le=3650,
+        title="Giữ sổ chi phí (ngày)",
+        description="What each message cost, and that a phone had its one SMS of a campaign. The longest of all "
+        "connections counts.",
+    )
+    keep_inbox_days: int = Field(
+        400,
+        ge=1,
+        le=3650,
+        title="Giữ tin đến (ngày)",
+        description="Messages from phones in `sms inbox`. Refusals and consent are kept until they are taken back.",
+    )
+
     @property
     def joining_bits(self) -> int:
         """Size of the reference that joins the parts of a long text, which takes room from its letters."""

@@ -124,12 +124,17 @@ def render_sending(answer: Json, lang: str) -> str:
     head = f"{answer['name']} ({answer['purpose']})"
     if answer["paused_at"]:
         head += ", tạm dừng" if vi else ", paused"
+    if answer.get("paused_by") == "budget":
+        head += " vì hết hạn mức" if vi else ": its budget is spent"
     progress = answer["progress"]
     if progress is None:
         return f"{head}: {'chưa có tin nào' if vi else 'no message yet'}"
     if progress["state"] == "stopped":
         head += ", đã dừng hẳn" if vi else ", stopped"
     lines = [f"{head}: {_count(progress['total'])} {'người' if vi else 'people'}"]
+    if answer.get("budget") is not None:
+        spent, budget = _count(answer["spent"]), _count(answer["budget"])
+        lines.append(f"  đã dùng {spent} đ trong hạn mức {budget} đ" if vi else f"  {spent} of {budget} đ spent")
     for each in answer["urgent"]:
         night = "gửi cả trong giờ yên lặng" if vi else "goes in quiet hours too"
         lines.append(f"  {night}: {each['reason']} ({each['asked_by']}, {each['given_at']})")

@@ -68,6 +68,8 @@ Table(
     "telecom_sms_batch", METADATA, _hash("id"), _text("name"), _text("purpose"), _text("template"),
     _hash("fingerprint", key=False), _text("asked_by"),
     _int("test"), Column("paused_at", BigInteger, nullable=True), _at("send_at"), _at("created_at"),
+    Column("budget", BigInteger, nullable=True), Column("spent", BigInteger, nullable=False, server_default="0"),
+    _text("paused_by", ""),
     Index("telecom_sms_batch_name", "name", unique=True),
 )  # fmt: skip
 #: Parts of long messages whose others have not come yet.
@@ -77,12 +79,21 @@ Table(
     _at("received_at"),
     Index("telecom_sms_part_by_age", "received_at"),
 )  # fmt: skip
+#: Of an account over all nodes: up to when its segments have their instants, segments in 1,000 seconds, and when a
+#: carrier's "too fast" last made them fewer.
+Table("telecom_sms_pace", METADATA, _key("connection"), _at("next_at"), _at("rate"), _at("cut_at"))
 Table("telecom_sms_heard", METADATA, _hash("body_hash"), _at("heard_at"))
 Table(
     "telecom_sms_inbox", METADATA, _hash("id"), _text("connection"), _text("sent_to"), _text("keyword"),
     _text("meaning"), _at("received_at"), _text("subject"), Column("body", LargeBinary, nullable=False),
     Index("telecom_sms_inbox_by_age", "received_at"),
 )  # fmt: skip
+#: What a choice of carriers (``route``) thinks of each; ``reason`` "" is fit.
+Table(
+    "telecom_sms_carrier", METADATA, _key("route"), _key("connection"), _text("reason"), _at("since"), _at("until"),
+)  # fmt: skip
+#: When what was kept long enough was last looked for.
+Table("telecom_sms_upkeep", METADATA, _key("name"), _at("done_at"))
 
 
 def _query(*pieces: str) -> Query:
@@ -96,7 +107,8 @@ def _query(*pieces: str) -> Query:
 CLAIM_PHONE: Final = _query(
     "INSERT INTO telecom_sms_sent (campaign, phone_hash, delivery_id, admitted_at, purpose, connection, network, unit,"
     " segments, dong) VALUES (:campaign, :phone_hash, :delivery_id, :admitted_at, :purpose, :connection, :network,"
-    " :unit, :segments, :dong) ON CONFLICT (campaign, phone_hash) DO UPDATE SET delivery_id = excluded.delivery_id"
+    " :unit, :segments, :dong) ON CONFLICT (campaign, phone_hash) DO UPDATE SET connection = excluded.connection,"
+    " network = excluded.network, segments = excluded.segments, dong = excluded.dong"
     " WHERE telecom_sms_sent.delivery_id = excluded.delivery_id"
 )
 #: Everything that is known of a phone and a campaign: kind, purpose, word, number.
@@ -113,6 +125,10 @@ KNOWN: Final = _query(
     " UNION ALL SELECT 'sent', purpose, '', admitted_at FROM telecom_sms_sent"
     " WHERE phone_hash = :phone_hash AND admitted_at > :since AND delivery_id <> :delivery_id"
     " UNION ALL SELECT 'prefix', '', '', messages FROM telecom_sms_prefix WHERE prefix = :prefix AND hour = :hour"
+    " UNION ALL SELECT 'budget', '', '', budget FROM telecom_sms_batch WHERE id = :campaign AND budget IS NOT NULL"
+    " UNION ALL SELECT 'spent', '', '', spent FROM telecom_sms_batch WHERE id = :campaign"
+    " UNION ALL SELECT 'own', '', '', dong FROM telecom_sms_sent"
+    " WHERE campaign = :campaign AND phone_hash = :phone_hash AND delivery_id = :delivery_id"
 )
 #: Always touches a row, and holds it until COMMIT: whatever concerns this phone waits its turn.
 TOUCH_PHONE: Final = _query(
@@ -134,6 +150,17 @@ WITHIN_PURPOSE: Final = _query(
     "UPDATE telecom_sms_phone SET last_at = last_at WHERE phone_hash = :phone_hash AND (SELECT count(*)"
     " FROM telecom_sms_sent WHERE phone_hash = :phone_hash AND admitted_at > :since AND purpose = :purpose) <= :most"
 )
+#: Touches a row when nothing at all is known that speaks against a message; what it is, a look at ``KNOWN`` tells.
+CLEAR: Final = _query(
+    "UPDATE telecom_sms_phone SET last_at = last_at WHERE phone_hash = :phone_hash AND network IN ('', :network)"
+    " AND NOT EXISTS (SELECT 1 FROM telecom_sms_optout WHERE phone_hash = :phone_hash AND purpose IN ('*', :purpose))"
+    " AND NOT EXISTS (SELECT 1 FROM telecom_sms_batch WHERE id = :campaign"
+    " AND (paused_at IS NOT NULL OR test = 1 OR send_at > :now OR budget IS NOT NULL))"
+    " AND (SELECT count(*) FROM telecom_sms_sent WHERE phone_hash = :phone_hash AND admitted_at > :since_hour"
+    " AND delivery_id <> :delivery_id) < :most_hour"
+    " AND (SELECT count(*) FROM telecom_sms_sent WHERE phone_hash = :phone_hash AND admitted_at > :since_day"
+    " AND purpose = :purpose AND delivery_id <> :delivery_id) < :most_day"
+)
 _MINE = (
     "EXISTS (SELECT 1 FROM telecom_sms_sent WHERE campaign = :campaign AND phone_hash = :phone_hash"
     " AND delivery_id = :delivery_id)"
@@ -146,6 +173,31 @@ COUNT_PREFIX: Final = _query(
     " THEN 0 ELSE 1 END WHERE telecom_sms_prefix.messages < :most OR ",
     _MINE,
 )
+_OWN_DONG = (
+    "coalesce((SELECT s.dong FROM telecom_sms_sent s WHERE s.campaign = :campaign AND s.phone_hash = :phone_hash"
+    " AND s.delivery_id = :delivery_id), 0)"
+)
+#: Before ``CLAIM_PHONE``. Touches no row when the campaign's budget does not hold it; an earlier try is not paid twice.
+SPEND: Final = _query(
+    "UPDATE telecom_sms_batch SET spent = spent + :dong - ", _OWN_DONG,
+    " WHERE id = :campaign AND budget IS NOT NULL AND spent + :dong - ", _OWN_DONG, " <= budget",
+)  # fmt: skip
+#: Before ``UNCHARGE``. What the budget stopped has room again and goes on.
+UNSPEND: Final = _query(
+    "UPDATE telecom_sms_batch SET spent = spent - ",
+    _OWN_DONG,
+    ", paused_at = CASE WHEN paused_by = 'budget' THEN NULL ELSE paused_at END, paused_by = ''"
+    " WHERE id = :campaign AND budget IS NOT NULL AND ",
+    _OWN_DONG,
+    " > 0",
+)
+UNCHARGE: Final = _query(
+    "UPDATE telecom_sms_sent SET segments = 0, dong = 0"
+    " WHERE campaign = :campaign AND phone_hash = :phone_hash AND delivery_id = :delivery_id"
+)
+STOP_AT_BUDGET: Final = _query(
+    "UPDATE telecom_sms_batch SET paused_at = :now, paused_by = 'budget' WHERE id = :campaign AND paused_at IS NULL"
+)
 LAST_REFERENCE: Final = _query(
     "SELECT last_reference FROM telecom_sms_counter WHERE sender = :sender AND phone_hash = :phone_hash"
 )
@@ -154,6 +206,13 @@ COUNT_ON: Final = _query(
     "INSERT INTO telecom_sms_counter (sender, phone_hash, last_reference) VALUES (:sender, :phone_hash, :reference)"
     " ON CONFLICT (sender, phone_hash) DO UPDATE SET last_reference = excluded.last_reference"
     " WHERE telecom_sms_counter.last_reference = :seen"
+)
+PACE: Final = _query("SELECT next_at, rate, cut_at FROM telecom_sms_pace WHERE connection = :connection")
+#: Compare-and-set: touches no row when another node took from the pace since it was ``seen``.
+TAKE_PACE: Final = _query(
+    "INSERT INTO telecom_sms_pace (connection, next_at, rate, cut_at) VALUES (:connection, :next_at, :rate, :cut_at)"
+    " ON CONFLICT (connection) DO UPDATE SET next_at = excluded.next_at, rate = excluded.rate,"
+    " cut_at = excluded.cut_at WHERE telecom_sms_pace.next_at = :seen"
 )
 #: A receipt said which network the phone is in now. Unit: with ``TOUCH_PHONE`` before it.
 MOVED: Final = _query("UPDATE telecom_sms_phone SET network = :network WHERE phone_hash = :phone_hash")
@@ -243,19 +302,75 @@ OPEN_BATCH: Final = _query(
     " VALUES (:id, :name, :purpose, :template, :fingerprint, :asked_by, :test, :send_at, :created_at)"
     " ON CONFLICT (name) DO NOTHING"
 )
-_BATCH_COLUMNS = "id, name, purpose, template, asked_by, test, paused_at, send_at, created_at, fingerprint"
+_BATCH_COLUMNS = (
+    "id, name, purpose, template, asked_by, test, paused_at, send_at, created_at, fingerprint, budget, spent, paused_by"
+)
 BATCH: Final = _query("SELECT ", _BATCH_COLUMNS, " FROM telecom_sms_batch WHERE name = :name")
 BATCHES: Final = _query("SELECT ", _BATCH_COLUMNS, " FROM telecom_sms_batch ORDER BY created_at DESC LIMIT :limit")
 PAUSE_BATCH: Final = _query(
     "UPDATE telecom_sms_batch SET paused_at = :paused_at WHERE name = :name AND paused_at IS NULL"
 )
-RESUME_BATCH: Final = _query("UPDATE telecom_sms_batch SET paused_at = NULL WHERE name = :name")
+RESUME_BATCH: Final = _query("UPDATE telecom_sms_batch SET paused_at = NULL, paused_by = '' WHERE name = :name")
+#: ``spent`` is counted anew: without a budget nobody counts. What the budget stopped goes on.
+SET_BUDGET: Final = _query(
+    "UPDATE telecom_sms_batch SET budget = :budget, spent = coalesce((SELECT sum(s.dong) FROM telecom_sms_sent s"
+    " WHERE s.campaign = telecom_sms_batch.id), 0),"
+    " paused_at = CASE WHEN paused_by = 'budget' THEN NULL ELSE paused_at END, paused_by = ''"
+    " WHERE name = :name"
+)
 COSTS: Final = _query(
     "SELECT connection, network, unit, purpose, count(*), sum(segments), sum(dong) FROM telecom_sms_sent"
-    " WHERE admitted_at >= :first AND admitted_at < :behind GROUP BY connection, network, unit, purpose"
-    " ORDER BY connection, network, unit, purpose"
+    " WHERE segments > 0 AND admitted_at >= :first AND admitted_at < :behind"
+    " GROUP BY connection, network, unit, purpose ORDER BY connection, network, unit, purpose"
 )
 COSTS_OF_BATCH: Final = _query(
     "SELECT connection, network, unit, purpose, count(*), sum(segments), sum(dong) FROM telecom_sms_sent"
-    " WHERE campaign = :campaign GROUP BY connection, network, unit, purpose ORDER BY connection, network, unit"
+    " WHERE segments > 0 AND campaign = :campaign"
+    " GROUP BY connection, network, unit, purpose ORDER BY connection, network, unit"
 )
+
+# -- carriers, and what was kept long enough -------------------------------------------------------
+
+NETWORK_OF: Final = _query("SELECT network FROM telecom_sms_phone WHERE phone_hash = :phone_hash")
+CARRIERS: Final = _query("SELECT connection, reason, since, until FROM telecom_sms_carrier WHERE route = :route")
+#: Touches no row when somebody else found the same first.
+JUDGE: Final = _query(
+    "INSERT INTO telecom_sms_carrier (route, connection, reason, since, until)"
+    " VALUES (:route, :connection, :reason, :since, :until) ON CONFLICT (route, connection) DO UPDATE SET"
+    " reason = excluded.reason, since = excluded.since, until = excluded.until WHERE telecom_sms_carrier.reason"
+    " <> excluded.reason OR telecom_sms_carrier.until < excluded.until"
+)
+TAKEN_SINCE: Final = _query(
+    "SELECT connection, count(*) FROM telecom_sms_sent WHERE admitted_at >= :since AND segments > 0 GROUP BY connection"
+)
+#: Touches no row when it was done after ``before``: of several nodes and connections one does it.
+TAKE_UPKEEP: Final = _query(
+    "INSERT INTO telecom_sms_upkeep (name, done_at) VALUES ('prune', :now) ON CONFLICT (name)"
+    " DO UPDATE SET done_at = excluded.done_at WHERE telecom_sms_upkeep.done_at < :before"
+)
+
+
+def _drop(table: str, key: str, condition: str, order: str) -> Query:
+    """All arguments are constants of this file."""
+    chosen = f"SELECT {key} FROM {table} WHERE {condition} ORDER BY {order} LIMIT :limit"  # noqa: S608
+    return _query("DELETE FROM ", table, " WHERE (", key, ") IN (", chosen, ")")
+
+
+#: Bounded deletions by the name of their setting, of what ended before an instant; in this order.
+KEPT: Final = {
+    "sent": _drop("telecom_sms_sent", "campaign, phone_hash", "admitted_at < :before", "admitted_at"),
+    "inbox": _drop("telecom_sms_inbox", "id", "received_at < :before", "received_at"),
+    "heard": _drop("telecom_sms_heard", "body_hash", "heard_at < :before", "heard_at"),
+    "prefix": _drop("telecom_sms_prefix", "prefix, hour", "hour < :before / 3600000000", "hour"),
+    #: Where a number has moved is remembered as long as somebody may be written to; so are their refusals.
+    "phone": _drop("telecom_sms_phone", "phone_hash", "last_at < :before AND network = ''", "last_at"),
+    "counter": _drop(
+        "telecom_sms_counter", "sender, phone_hash", "NOT EXISTS (SELECT 1 FROM telecom_sms_phone p"
+        " WHERE p.phone_hash = telecom_sms_counter.phone_hash AND p.last_at >= :before)", "phone_hash",
+    ),
+    "override": _drop("telecom_sms_override", "campaign", "given_at < :before", "given_at"),
+    "batch": _drop(
+        "telecom_sms_batch", "id", "created_at < :before AND NOT EXISTS"
+        " (SELECT 1 FROM telecom_sms_sent s WHERE s.campaign = telecom_sms_batch.id)", "created_at",
+    ),
+}  # fmt: skip

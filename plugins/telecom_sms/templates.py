@@ -40,6 +40,8 @@ def fits_registered(settings: RulesSettings, purpose: str, text: str, at: dateti
 
     Compared without diacritics, as carriers do: an accented text of the same words fits too.
     """
+    if not settings.registered_texts:
+        return True
     day = at.astimezone(ZONE).date()
     registered = [t.text for t in settings.registered_texts if t.purpose == purpose and t.since <= day]
     return not registered or any(_fits(_pieces(each), folded(text)) for each in registered)

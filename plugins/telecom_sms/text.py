@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .numbers import to_msisdn as to_msisdn
@@ -25,6 +26,8 @@ _TYPOGRAPHY: Final[dict[str, str]] = {
     **{chr(code): "" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\r"},
 }
 _TABLE: Final = str.maketrans(_TYPOGRAPHY)
+#: Texts whose size and form are kept: one notice goes to many people.
+_KEPT: Final = 256
 
 
 class Replaced(NamedTuple):
@@ -35,6 +38,7 @@ class Replaced(NamedTuple):
     times: int
 
 
+@lru_cache(maxsize=_KEPT)
 def normalise(text: str) -> tuple[str, tuple[Replaced, ...]]:
     """The text as it is sent (NFC, plain typography), and what was replaced, so that the sender can be shown it."""
     composed = unicodedata.normalize("NFC", re.sub(r"\r\n?", "\n", text))
@@ -52,6 +56,7 @@ class Size(NamedTuple):
     segments: int
 
 
+@lru_cache(maxsize=_KEPT)
 def measure(text: str, reference_bits: int = 8, added_units: int = 0) -> Size:
     """Args:
     added_units: what the carrier writes behind the text by itself, and bills.

@@ -66,7 +66,7 @@ _OTHERS = (
 )
 _EMPTIED = (
     "api_key", "attempt", "batch", "batch_subject", "connection", "content", "dedupe", "delivery", "destination",
-    "event", "idempotency", "installation", "lease", "moves", "node", "projection", "provider_ref", "queue",
+    "erasure", "event", "idempotency", "installation", "lease", "moves", "node", "projection", "provider_ref", "queue",
     "raw_request", "receipt", "repair", "run", "subject_key", "tally",
 )  # fmt: skip
 _AS_NEW = (

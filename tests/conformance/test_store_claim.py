@@ -285,6 +285,47 @@ async def test_what_was_tried_before_the_outage_goes_before_what_came_during_it(
     assert [j.id for j in await desk.claim()] == [id for id in in_order if id != probe.id]
 
 
+async def test_probes_that_failed_go_by_when_they_were_owed_too(desk: Desk) -> None:
+    """They went to the back of the line, so that one that can never arrive does not keep the others from asking."""
+    await fail(desk, 3)
+    await many(desk, "a", 3)
+    in_order = [id for (id,) in await desk.store.read("SELECT id FROM queue ORDER BY seq")]
+    asked = []
+    for _ in range(3):
+        desk.clock.advance(60)
+        probe = await desk.claim_one()
+        asked.append(probe.id)
+        desk.clock.advance(1)
+        await desk.retry_later(probe, spends_try=False, health=1)
+        await desk.owe_one()
+    assert len(set(asked)) == 3, "each asks once before one asks again"
+    desk.clock.advance(60)
+    probe = await desk.claim_one()
+    await desk.settle(probe, State.DELIVERED, health=-1)
+    late = [id for (id,) in await desk.store.read("SELECT id FROM queue ORDER BY seq")]
+    assert late[:5] == [id for id in in_order if id != probe.id]
+    assert [j.id for j in await desk.claim()] == late
+
+
+@pytest.mark.parametrize(("kind", "name"), [("destination", "a"), ("connection", "a")])
+async def test_what_a_pause_put_back_goes_before_what_came_during_it(desk: Desk, kind: str, name: str) -> None:
+    await many(desk, "a", 3)
+    in_order = [id for (id,) in await desk.store.read("SELECT id FROM queue ORDER BY seq")]
+    jobs = await desk.claim()
+    assert await desk.store.pause(kind, name, "hub", "gone", desk.now)
+    for job in jobs[1:]:
+        desk.clock.advance(1)
+        await desk.owe_one()
+        await desk.settle(job, State.PENDING, "gone", due_us=desk.now, spends_try=False)
+    later = desk.now + 3600 * SECOND
+    await desk.settle(jobs[0], State.PENDING, "http_500", due_us=later)
+    in_order += [id for (id,) in await desk.store.read("SELECT id FROM queue ORDER BY seq")][3:]
+    desk.clock.advance(60)
+    assert await desk.store.pause(kind, name, None, "", desk.now)
+    assert [j.id for j in await desk.claim()] == in_order[1:]
+    assert await desk.store.read("SELECT due_at FROM queue WHERE id = ?", (in_order[0],)) == [(later,)]
+
+
 async def test_a_probe_that_was_never_sent_lets_the_next_one_ask(desk: Desk) -> None:
     """A cancelled delivery says nothing of the partner; the others must not wait for its lease to run out."""
     await fail(desk, 3)

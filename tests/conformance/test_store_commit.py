@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import bindparam, text
@@ -208,3 +209,36 @@ async def test_an_audience_makes_a_batch_and_a_run_with_its_event(desk: Desk) ->
     assert run is not None and (run.kind, run.object) == ("fan_out", batch.id.hex())
     assert await desk.store.claim_run(desk.boot, desk.now) is None
     assert await desk.store.read("SELECT state FROM batch") == [("freezing",)]
+
+
+async def test_drafts_of_many_callers_at_once_are_each_new_a_repeat_or_refused(store: Store, desk: Desk) -> None:
+    """Units of drafts alone are written as one where all are new; one that is not leaves the others as they were."""
+    first = fact("known", desk.now, ["a"])
+    await store.commit(Unit(drafts=[first]))
+    fresh = [fact(f"k{n}", desk.now, ["a"]) for n in range(20)]
+    again, other = fact("known", desk.now, ["a"]), fact("known", desk.now, ["a"], content=b"[]")
+    units = [Unit(drafts=[each]) for each in (*fresh[:10], again, other, *fresh[10:])]
+    answers = await asyncio.gather(*(store.commit(unit) for unit in units), return_exceptions=True)
+    assert isinstance(answers.pop(11), IdempotencyConflict)
+    assert answers.pop(10) == CommitReport([(first.event[0], True)])
+    assert answers == [CommitReport([(each.event[0], False)]) for each in fresh]
+    assert len(await desk.claim(limit=50)) == 21
+    assert await store.read("SELECT count(*) FROM event") == [(21,)]
+
+
+async def test_callers_that_made_the_same_key_share_it_and_one_that_made_another_hears_of_it(
+    store: Store, desk: Desk
+) -> None:
+    mine, others = ("m-1", b"wrapped", 1), ("m-1", b"made by another process", 2)
+    drafts = [replace(fact(f"k{n}", desk.now), keys=[mine]) for n in range(4)]
+    late = replace(fact("late", desk.now), keys=[others])
+    await asyncio.gather(*(store.commit(Unit(drafts=[each])) for each in drafts))
+    assert await store.subject_keys(["m-1"]) == {"m-1": b"wrapped"}
+    answers = await asyncio.gather(
+        store.commit(Unit(drafts=[fact("beside", desk.now)])),
+        store.commit(Unit(drafts=[late])),
+        store.commit(Unit(keys=[others], statements=[])),
+        return_exceptions=True,
+    )
+    assert [getattr(each, "otherwise", "") for each in answers] == ["", "key_race", "key_race"]
+    assert await store.read("SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM dedupe)") == [(5, 5)]

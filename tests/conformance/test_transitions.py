@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from hub.model import TRANSITIONS, State, Transition
 from hub.sql import query
-from hub.store.base import Unit
+from hub.store.base import Job, Unit
 from tests.conformance.conftest import check_moves
 from tests.ledger import UNRESOLVED_S, Desk
 
@@ -70,10 +70,29 @@ async def _held_death_resent(desk: Desk) -> None:
     await desk.store.resolve(id, "resend", "why", desk.now)
 
 
+async def _diverted(desk: Desk) -> Job:
+    """Where its key is held by another."""
+    await desk.owe("b", order_key=KEY)
+    await desk.owe("a", order_key=KEY)
+    return await desk.claim_one(capacity={"a": 1})
+
+
+async def _diverted_by_its_sink(desk: Desk) -> None:
+    await desk.settle(await _diverted(desk), S.PENDING, divert_to="b")
+
+
+async def _diverted_while_it_waited(desk: Desk) -> None:
+    job = await _diverted(desk)
+    await desk.retry_later(job)
+    await desk.store.divert([job.id], "a", "b", desk.now)
+
+
 SCENES: dict[tuple[State, State], Scene] = {
     (S.WAITING, S.PENDING): _promoted,
     (S.WAITING, S.DEAD): _expired_waiting,
     (S.PENDING, S.LEASED): _promoted,
+    (S.PENDING, S.WAITING): _diverted_while_it_waited,
+    (S.LEASED, S.WAITING): _diverted_by_its_sink,
     (S.PENDING, S.DEAD): _expired_pending,
     **{(S.LEASED, s): _settled(s, started=False) for s in (
         S.PENDING, S.ACCEPTED, S.DELIVERED, S.DEAD, S.CANCELLED, S.UNKNOWN

@@ -34,6 +34,15 @@ def test_each_id_stands_once_and_is_one_of_the_list() -> None:
     assert all(_ID.fullmatch(i) for i in ids)
 
 
+def test_no_row_stands_outside_of_the_two_tables() -> None:
+    text = PAGE.read_text("utf-8")
+    tables = [lines for lines in re.split(r"\n\n+", text) if lines.startswith("| id |")]
+    assert len(tables) == 2, "one table below each heading"
+    inside = {line for lines in tables for line in lines.splitlines()}
+    outside = [line for line in text.splitlines() if line.lstrip().startswith("|") and line not in inside]
+    assert outside == []
+
+
 def test_every_row_has_its_cells() -> None:
     assert {len(row) for row in rows("Holds")} == {4}
     assert {len(row) for row in rows("Partly")} == {3}

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
 from hub.app import HubApp
-from hub.contract import Connection, Delivered, Outcome, Refused, Scope, Shipment
+from hub.contract import Connection, Delivered, Outcome, Refused, Scope, Shipment, UnitOfWork
+from hub.model import Draft
 from hub.testing import RecordingSink, connector, eventually, plain_event_type, registry_of, running_hub
 from tests.console_site import put, served
 
@@ -158,3 +160,34 @@ async def test_the_keyboard_reaches_the_content_and_stays_where_it_is_when_rows_
         assert await page.evaluate("document.activeElement.getAttribute('href')") == address
         assert await page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         await page.close()
+
+
+async def test_a_thousand_dead_in_three_groups_are_sent_again_group_by_group_with_one_click(
+    tmp_path: Path, chromium: str
+) -> None:
+    """Without JavaScript, as every page; the form's origin is the browser's own."""
+    groups = {"mailbox_full": 500, "moved": 300, "no_such_person": 200}
+    script: list[Any] = [Refused(reason=reason) for reason, count in groups.items() for _ in range(count)]
+    sink = RecordingSink(script=script, concurrency=100)
+    async with console(tmp_path, sink) as (hub, url), browsing(chromium, java_script_enabled=False) as context:
+        drafts = [
+            Draft(type="vn.congdoan.thing.made.v1", source="/tests", dedupe_key=str(n), data={"id": str(n)})
+            for n in range(1000)
+        ]
+        await hub.commit(UnitOfWork(drafts=drafts))
+        await eventually(lambda: _dead(hub, 1000), 30)
+        page = await context.new_page()
+        await page.goto(url + "/stopped")
+        await expect(page.locator("tbody button")).to_have_text(
+            ["Gửi lại 500 lượt", "Gửi lại 300 lượt", "Gửi lại 200 lượt"]
+        )
+        await page.get_by_role("button", name="Gửi lại 300 lượt").click()
+        await eventually(lambda: len(sink.shipments) == 1300, 30)
+        await page.goto(url + "/stopped")
+        await expect(page.locator("tbody button")).to_have_text(["Gửi lại 500 lượt", "Gửi lại 200 lượt"])
+        await expect(page.locator(".headline")).to_contain_text("300/300")
+        await page.close()
+
+
+async def _dead(hub: HubApp, count: int) -> bool:
+    return await hub.store.read("SELECT count(*) FROM delivery WHERE state = 'dead'") == [(count,)]

@@ -21,7 +21,7 @@ from hub.errors import AlreadyRunning
 from hub.store.lock import ProcessLock
 
 ROOT = Path(__file__).parents[2]
-KILLS = 4
+KILLS = 2
 #: Long enough for a machine with much else to do; a hub that hangs fails the test here.
 PATIENCE_S = 60
 

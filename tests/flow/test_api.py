@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,18 @@ async def test_the_document_describes_exactly_the_routes_there_are(tmp_path: Pat
     assert routes == {(m.upper(), path) for path, item in document["paths"].items() for m in item}
 
 
+async def test_a_deprecated_type_names_its_successor(tmp_path: Path) -> None:
+    old, new = "vn.congdoan.thing.made.v1", "vn.congdoan.thing.made.v2"
+    kinds = [replace(plain_event_type(old), deprecated=True, successor=new), plain_event_type(new)]
+    registry = registry_of(event_types=kinds)
+    async with running_hub(tmp_path, registry, connections={}, subscriptions=[]) as hub, served(hub) as url:
+        catalogue = (await get(url + "/api/v1/event-types"))["event_types"]
+        webhooks = (await get(url + "/api/openapi.json"))["webhooks"]
+    assert [(k["type"], k["deprecated"], k["successor"]) for k in catalogue] == [(old, True, new), (new, False, None)]
+    assert webhooks[old]["post"]["deprecated"] is True and new in webhooks[old]["post"]["description"]
+    assert "deprecated" not in webhooks[new]["post"]
+
+
 @ON_BOTH
 async def test_every_answer_fits_its_description_and_every_described_parameter_is_taken(
     tmp_path: Path, database_url: str
@@ -81,6 +94,7 @@ async def test_every_answer_fits_its_description_and_every_described_parameter_i
         values = {
             "state": "pending", "destination": "post", "reason": "http_503", "event_id": row["event_id"],
             "before": "ffffffff-ffff-ffff-ffff-ffffffffffff", "limit": "1", "after": "0", "wait": "0",
+            "by": "reason",
         }  # fmt: skip
         for path, item in (await get(url + "/api/openapi.json"))["paths"].items():
             operation = item.get("get", {"operationId": ""})

@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ from typing import Any
 import orjson
 import pytest
 
-from benchmarks.torture import kills, victim
+from benchmarks.torture import backlog, kills, victim
 from benchmarks.torture.partner import Callers, Partner
-from hub import watchdog
+from hub import leaks, views, watchdog
 from hub.app import HubApp
-from hub.contract import Connection, Delivered, Outcome, Shipment
+from hub.contract import Connection, Delivered, Outcome, Shipment, UnitOfWork
+from hub.model import Draft
 from hub.store.sqlite.copy import open_to_read
 from hub.testing import RecordingSink, eventually
-from tests.flow.conftest import Site, check_books, emit, reach, states, subscription
+from tests.flow.conftest import THING, Site, check_books, emit, reach, states, subscription
 from tests.flow.conftest import clock as clock
 from tests.flow.conftest import database_url as database_url
 from tests.flow.conftest import engine as engine
@@ -139,6 +141,86 @@ async def test_one_that_starts_tasks_without_end_is_named_and_put_aside(
     for task in kept:
         task.cancel()
     await asyncio.gather(*kept, return_exceptions=True)
+
+
+# -- leaks -------------------------------------------------------------------------------------------
+
+KEPT: list[bytes] = []
+
+
+class Hoarder(Plugin):
+    """Keeps something of every shipment: what it makes, in its module; or what the hub made, in itself."""
+
+    def __init__(self, own: bool) -> None:
+        super().__init__()
+        self.own = own
+
+    async def send(self, shipment: Shipment) -> Outcome:
+        if not self.own:
+            return await super().send(shipment)  # the shipments, with their bodies
+        KEPT.append(bytes(50_000))
+        return Delivered()
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["of-its-own", "of-the-hubs"])
+async def test_one_that_leaks_is_named_and_put_aside_while_the_others_go_on(
+    site: Site, log: io.BytesIO, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    monkeypatch.setattr(leaks, "SAMPLE_S", 0.5)
+    monkeypatch.setattr(leaks, "WEIGH_EVERY_S", 0.05)
+    site.settings["worker"] = {"memory_mb": int(leaks.rss_mb()) + 10, "stop_within_s": 1, "attempt_deadline_s": 5}
+    good = backlog.Partner(None)
+    site.parts["good"] = Connection(sink=good)
+    site.parts["bad"] = Connection(sink=Hoarder(own))
+    site.subscriptions += [subscription("good"), subscription("bad")]
+    sent = 0
+    async with site.running() as hub:
+        while not lines(log, "memory.grown"):
+            text = str(sent).ljust(10 if own else 30_000)
+            await hub.commit(UnitOfWork(drafts=[thing(f"{sent}-{n}", text) for n in range(10)]))
+            sent += 10
+            assert sent < 30_000, "nobody was named"
+            await eventually(lambda: len(good.sent) > sent - 50)  # noqa: B023 - what waits is memory too
+        assert {(line["plugin"], line["connection"]) for line in lines(log, "memory.grown")} == {(HERE, "bad")}
+        await paused(hub, "connection", "bad", "plugin_leaks")
+        await reach_count(hub, "good", sent)
+        assert not tracemalloc.is_tracing(), "it costs, and is off again"
+    KEPT.clear()
+
+
+def thing(key: str, text: str) -> Draft:
+    return Draft(type=THING, source="/test", dedupe_key=key, data={"id": text, "n": 1})
+
+
+async def reach_count(hub: HubApp, name: str, count: int) -> None:
+    async def there() -> bool:
+        sql = "SELECT count FROM tally WHERE destination = ? AND state = 'delivered'"
+        return await hub.store.read(sql, (name,)) == [(count,)]
+
+    await eventually(there, 30)
+
+
+async def test_nobody_is_accused_where_the_memory_is_nobodys(
+    site: Site, log: io.BytesIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above its limit from the start, busy, and no plugin grows: a person is told, nothing is paused."""
+    monkeypatch.setattr(leaks, "SAMPLE_S", 0.3)
+    site.settings["worker"] = {"memory_mb": 1, "stop_within_s": 1}
+    site.parts["good"] = Connection(sink=backlog.Partner(None))
+    site.subscriptions.append(subscription("good"))
+    sent = 0
+    async with site.running() as hub:
+        while not lines(log, "memory.grown"):
+            await emit(hub, 10)
+            sent += 10
+        [line] = lines(log, "memory.grown")
+        assert (line["plugin"], line["connection"]) == ("", "")
+
+        async def told() -> bool:
+            return [repair["kind"] for repair in await views.repairs(hub.store)] == ["memory_high"]
+
+        await eventually(told)
+        await reach_count(hub, "good", sent)
 
 
 @pytest.mark.parametrize("safe", [True, False])

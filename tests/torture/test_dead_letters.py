@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 
 from hub import dead_letters
@@ -13,6 +14,7 @@ from hub.contract import Refused, RetryLater
 from hub.control import run_command
 from hub.errors import InputError, NotFound
 from hub.testing import RecordingSink, eventually
+from tests.console_site import served
 from tests.flow.conftest import ON_BOTH, Site, check_books, emit, reach, states
 from tests.flow.conftest import clock as clock
 from tests.flow.conftest import database_url as database_url
@@ -120,3 +122,91 @@ async def test_what_may_have_arrived_is_no_dead_letter(site: Site) -> None:
         with pytest.raises(InputError):
             await command(hub, "deliveries replay", reason="deadline", state="unknown")
         assert await states(hub) == ["unknown(deadline)"]
+
+
+# -- from the console --------------------------------------------------------------------------------
+
+
+async def test_a_group_is_sent_again_from_the_console_with_the_number_that_was_shown(site: Site) -> None:
+    alpha = site.sink("alpha")
+    alpha.script = [FULL] * 5 + [GONE] * 2
+    async with site.running() as hub, served(hub) as url, aiohttp.ClientSession() as http:
+        await emit(hub, 7)
+        await reach(hub, ["dead(mailbox_full)"] * 5 + ["dead(moved)"] * 2)
+
+        async def page() -> str:
+            async with http.get(url + "/stopped") as answer:
+                assert answer.headers["Referrer-Policy"] == "same-origin", "else a browser names no origin with a form"
+                return await answer.text()
+
+        async def click(path: str, **form: str) -> tuple[int, str]:
+            async with http.post(url + path, data=form, allow_redirects=False) as answer:
+                return answer.status, answer.headers.get("Location", "")
+
+        assert "Gửi lại 5 lượt" in await page() and "Gửi lại 2 lượt" in await page()
+        assert await click("/stopped/replay", reason="mailbox_full", expect="4") == (303, "/stopped?told=changed")
+        assert await click("/stopped/replay", reason="mailbox_full", expect="0x5") == (400, "")
+        assert len(alpha.shipments) == 7, "nothing is sent on a number that nobody was shown"
+        assert await click("/stopped/replay", reason="mailbox_full", expect="5") == (303, "/stopped")
+        await reach(hub, ["dead(mailbox_full)"] * 5 + ["dead(moved)"] * 2 + ["delivered"] * 5)
+
+        async def told() -> bool:
+            return "Đã đưa 5/5 lượt trở lại hàng đợi, còn 0 lượt" in await page()
+
+        await eventually(told)
+        assert "Gửi lại 2 lượt" in await page() and "Gửi lại 5 lượt" not in await page()
+
+
+async def test_another_site_cannot_press_the_button_in_its_readers_browser(site: Site) -> None:
+    site.sink("alpha").script = [FULL]
+    async with site.running() as hub, served(hub) as url, aiohttp.ClientSession() as http:
+        await emit(hub)
+        await reach(hub, ["dead(mailbox_full)"])
+        for headers in ({"Origin": "https://elsewhere.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
+            form = {"reason": "mailbox_full", "expect": "1"}
+            async with http.post(url + "/stopped/replay", data=form, headers=headers) as answer:
+                assert answer.status == 403
+        assert await states(hub) == ["dead(mailbox_full)"]
+
+
+async def test_one_group_at_a_time_and_a_click_stops_it_between_two_steps(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "STEP", 1)
+    site.sink("alpha").script = [FULL] * 30 + [GONE]
+    async with site.running() as hub:
+        await emit(hub, 31)
+        await reach(hub, ["dead(mailbox_full)"] * 30 + ["dead(moved)"])
+        again = dead_letters.Again(hub)
+        steps = 0
+
+        def on_change() -> None:
+            nonlocal steps
+            steps += 1
+            if again.sending is not None and again.sending.replayed == 3:
+                again.stop()
+
+        hub.on_change = on_change
+        await again.start("mailbox_full", None, 30)
+        with pytest.raises(InputError, match="another group"):
+            await again.start("moved", None, 1)
+        assert again.sending is not None
+        ended = await eventually(lambda: again.sending.ended)
+        assert (ended["replayed"], ended["left"], ended["stopped_by"]) == (3, 27, "operator")
+        assert (await dead_letters.stopped(hub))[0] == {"reason": "mailbox_full", "destination": "alpha", "count": 27}
+
+
+async def test_over_http_they_are_counted_and_sent_again_with_the_number_said_back(site: Site) -> None:
+    site.sink("alpha").script = [FULL] * 3
+    async with site.running() as hub, served(hub) as url, aiohttp.ClientSession(url) as http:
+        await emit(hub, 3)
+        await reach(hub, ["dead(mailbox_full)"] * 3)
+        async with http.get("/api/v1/stopped?by=reason") as answer:
+            groups = (await answer.json())["groups"]
+        assert groups == [{"reason": "mailbox_full", "state": "dead", "count": 3}]
+        said = []
+        for body in ({}, {"expect": 2}, {"expect": 3}):
+            async with http.post("/api/v1/stopped/replay", json={"reason": "mailbox_full", **body}) as answer:
+                said.append((answer.status, (await answer.json()).get("replayed")))
+        assert said == [(200, None), (409, None), (200, 3)]
+        await reach(hub, ["dead(mailbox_full)"] * 3 + ["delivered"] * 3)

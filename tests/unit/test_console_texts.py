@@ -68,12 +68,13 @@ def test_templates_say_only_what_the_catalogue_knows_and_the_catalogue_holds_not
     assert {key for key in TEXTS if key not in used and not key.startswith(tuple(beginnings))} == set()
 
 
-@pytest.mark.parametrize("prefix", ["connections.", "count.", "delivery.next."])
+@pytest.mark.parametrize("prefix", ["connections.", "count.", "delivery.next.", "stopped.told."])
 def test_keys_that_templates_put_together_all_exist(prefix: str) -> None:
     together = {
         "connections.": ("receives", "reads", "sends"),
         "count.": ("open", "accepted", "delivered", "unknown", "dead", "cancelled"),
         "delivery.next.": ("held", "paused", "breaker_open", "waiting_until"),
+        "stopped.told.": ("changed", "busy"),
     }
     assert keys_of_templates()[1] == set(together)
     assert {prefix + end for end in together[prefix]} <= set(TEXTS)
@@ -81,7 +82,7 @@ def test_keys_that_templates_put_together_all_exist(prefix: str) -> None:
 
 def test_every_state_and_outcome_of_the_ledger_has_words() -> None:
     assert {s.value for s in State} <= set(code_texts.STATES)
-    assert {"delivered", "accepted", "retry_later", "ambiguous", "refused", "unknown", "lost"} == set(
+    assert {"delivered", "accepted", "retry_later", "ambiguous", "refused", "unknown", "lost", "diverted"} == set(
         code_texts.OUTCOMES
     )
 

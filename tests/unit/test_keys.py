@@ -31,10 +31,9 @@ class Shelf:
         return {s: self.wrapped[s] for s in subjects if s in self.wrapped}
 
     def keep(self, ring: KeyRing, *subjects: str) -> None:
-        """What the commit of a unit does with the guards of its keys."""
-        for guard in ring.guards(subjects, 1):
-            values = guard.statement.values
-            self.wrapped.setdefault(values["subject"], values["wrapped"])
+        """What the commit of a unit does with its new keys."""
+        for subject, wrapped, _ in ring.unstored(subjects, 1):
+            self.wrapped.setdefault(subject, wrapped)
         ring.stored(subjects)
 
 
@@ -97,12 +96,12 @@ async def test_a_wrapped_key_cannot_be_passed_off_as_another_subjects() -> None:
 async def test_a_new_key_travels_with_every_unit_until_one_has_committed() -> None:
     ring = KeyRing(KEY, Shelf().load)
     await ring.prepare(["m-1"], make=True)
-    first = ring.guards(["m-1"], 1)
-    assert len(first) == 1 and first[0].otherwise == "key_race"
-    again = ring.guards(["m-1"], 2)
-    assert again[0].statement.values["wrapped"] == first[0].statement.values["wrapped"]
+    first = ring.unstored(["m-1"], 1)
+    assert len(first) == 1
+    again = ring.unstored(["m-1"], 2)
+    assert again[0][1] == first[0][1]
     ring.stored(["m-1"])
-    assert ring.guards(["m-1"], 3) == []
+    assert ring.unstored(["m-1"], 3) == []
 
 
 async def test_the_loser_of_a_race_takes_the_winners_key() -> None:
@@ -112,7 +111,7 @@ async def test_the_loser_of_a_race_takes_the_winners_key() -> None:
     winner = await ring_with(shelf, "m-1")
     loser.forget(["m-1"])
     await loser.prepare(["m-1"], make=True)
-    assert loser.guards(["m-1"], 1) == []
+    assert loser.unstored(["m-1"], 1) == []
     assert loser.unseal("m-1", winner.seal("m-1", b"text")) == b"text"
 
 

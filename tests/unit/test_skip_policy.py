@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import allowed_skips
+
 TESTS = Path(__file__).parents[1]
 SKIPPING = """
 import pytest
@@ -47,11 +49,12 @@ def run(project: Path, *arguments: str, ci: bool) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_ci_fails_on_a_skip_that_is_not_listed(project: Path, workers: tuple[str, ...]) -> None:
-    done = run(project, *workers, ci=True)
+def test_ci_fails_on_a_skip_that_is_not_listed_and_on_a_module_that_skips_itself(project: Path) -> None:
+    (project / "tests" / "test_module.py").write_text("import pytest\npytest.importorskip('no_such_module')\n")
+    done = run(project, "-n", "2", ci=True)
     assert done.returncode == 1, done.stdout
     assert "tests/test_it.py::test_that_skips[1] was skipped and is not in allowed_skips.txt" in done.stdout
+    assert "tests/test_module.py was skipped" in done.stdout
 
 
 def test_ci_takes_a_skip_that_is_listed_with_its_reason(project: Path) -> None:
@@ -59,16 +62,12 @@ def test_ci_takes_a_skip_that_is_listed_with_its_reason(project: Path) -> None:
     assert run(project, ci=True).returncode == 0
 
 
-def test_a_listed_skip_needs_a_reason(project: Path) -> None:
-    (project / "tests" / "allowed_skips.txt").write_text("tests/test_it.py::test_that_skips\n")
-    assert run(project, ci=True).returncode == pytest.ExitCode.USAGE_ERROR
-
-
-def test_a_module_that_skips_itself_is_a_skip_like_any_other(project: Path) -> None:
-    (project / "tests" / "test_it.py").write_text("import pytest\npytest.importorskip('no_such_module')\n")
-    done = run(project, "-n", "2", ci=True)
-    assert done.returncode == 1, done.stdout
-    assert "tests/test_it.py was skipped" in done.stdout
+def test_a_listed_skip_needs_a_reason() -> None:
+    assert allowed_skips("tests/test_it.py::test_that_skips  # needs the moon\n") == {
+        "tests/test_it.py::test_that_skips"
+    }
+    with pytest.raises(pytest.UsageError, match="give the reason"):
+        allowed_skips("tests/test_it.py::test_that_skips\n")
 
 
 def test_elsewhere_a_skip_is_counted_and_explained(project: Path) -> None:

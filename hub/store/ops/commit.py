@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from hub.contract import Guard
 from hub.errors import Busy, Conflict, IdempotencyConflict
-from hub.store.base import BatchRow, BreakerPolicy, CommitReport, DraftRows, QueueRow, ReceiptRow, Unit
+from hub.store.base import BatchRow, BreakerPolicy, CommitReport, DraftRows, KeyRow, QueueRow, ReceiptRow, Unit
+from hub.store.ops.divert import KEY_HELD
 from hub.store.ops.settle import apply_receipt, lock_order_of, settle_all
 from hub.store.ops.tx import Tx
 
@@ -18,22 +19,26 @@ _EVENT = (
 _CONTENT = "INSERT INTO content (event_id, sealed_for, quarantined, body)"
 _DEDUPE = "INSERT INTO dedupe (source, key, content_hash, event_id, keep_until)"
 _UNLESS_KNOWN = " ON CONFLICT (source, key) DO NOTHING"
+_KEY = "INSERT INTO subject_key (subject, wrapped, created_at)"
+#: Passes again for the same wrapped key; another one means that somebody else made the key first. Where the key was
+#: destroyed, whoever comes again begins anew: it opens nothing of what was sealed before.
+_UNLESS_ANOTHER = (
+    " ON CONFLICT (subject) DO UPDATE SET wrapped = excluded.wrapped"
+    " WHERE subject_key.wrapped = excluded.wrapped OR subject_key.wrapped IS NULL"
+)
 _QUEUE_COLUMNS = (
     "id, event_id, destination, recipient, generation, batch_id, subscription, projection, purpose, priority,"
     " order_key, on_dead_hold, expires_at, created_at, due_at, scope_id, key_hash"
 )
 _QUEUE = f"INSERT INTO queue ({_QUEUE_COLUMNS}, state)"
-#: Whoever is unsettled on the key, an accepted one aside, goes first.
-_KEY_HELD = (
-    "SELECT 1 FROM queue WHERE order_key = ? AND destination = ? AND order_key IS NOT NULL"
-    " AND state <> 'accepted' LIMIT 1"
-)
 _DELIVERY_OF = "SELECT delivery_id FROM provider_ref WHERE connection = ? AND ref = ?"
 
 
 def commit_unit(tx: Tx, unit: Unit, breaker: BreakerPolicy) -> CommitReport:
     if tx.concurrent and (len(unit.receipts) > 1 or unit.settlement is not None):
         _lock(tx, unit)
+    if unit.keys and not _keep_keys(tx, unit.keys):
+        raise Conflict("somebody made this key first", otherwise="key_race")
     run_guards(tx, unit.guards)
     tx.run_all(unit.statements)
     report = _drafts(tx, unit.drafts) if unit.drafts else CommitReport(())
@@ -99,17 +104,64 @@ def _drafts(tx: Tx, drafts: Sequence[DraftRows]) -> CommitReport:
                 raise IdempotencyConflict
     if not fresh:
         return CommitReport(events)
-    for draft in fresh:
-        if draft.keys:
-            run_guards(tx, draft.keys)
-    tx.many(_EVENT, [d.event for d in fresh], "bsssiibbsi")
-    tx.many(_CONTENT, [d.content for d in fresh], "bsib")
-    enqueue(tx, [row for d in fresh for row in d.deliveries])
+    if not _add(tx, fresh):
+        raise Conflict("somebody made this key first", otherwise="key_race")
     for draft in fresh:
         if draft.batch is not None:
             _batch(tx, draft.batch)
     _count_in_batches(tx, fresh)
     return CommitReport(events)
+
+
+def _add(tx: Tx, drafts: Sequence[DraftRows]) -> bool:
+    """New events and what they owe; False, and nothing of it, when somebody made one of their keys first."""
+    if not _keep_keys(tx, [key for d in drafts for key in d.keys]):
+        return False
+    tx.many(_EVENT, [d.event for d in drafts], "bsssiibbsi")
+    tx.many(_CONTENT, [d.content for d in drafts], "bsib")
+    enqueue(tx, [row for d in drafts for row in d.deliveries])
+    return True
+
+
+def _keep_keys(tx: Tx, keys: Sequence[KeyRow]) -> bool:
+    # In one order, since others may keep the same ones; each once, as PostgreSQL wants it.
+    rows = [row for _, row in sorted({row[0]: row for row in keys}.items())]
+    return not rows or tx.many(_KEY, rows, "sbi", _UNLESS_ANOTHER) == len(rows)
+
+
+class JustDrafts:
+    """The commit of a unit that brings drafts and nothing else, as most that come over HTTP do."""
+
+    __slots__ = ("unit",)
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+
+    @staticmethod
+    def is_all(unit: Unit) -> bool:
+        more = unit.keys or unit.guards or unit.statements or unit.deliveries or unit.receipts or unit.settlement
+        return not more and all(d.batch is None and d.event[7] is None for d in unit.drafts)
+
+    def __call__(self, tx: Tx) -> CommitReport:
+        return _drafts(tx, self.unit.drafts)
+
+
+def together(tx: Tx, ops: Sequence[object]) -> dict[int, CommitReport]:
+    """Writes the units of nothing but drafts as if they were one; reports by their place among ``ops``.
+
+    A statement for each unit costs more than its rows. None is written here unless all of them are new: the caller
+    runs each for itself, as any other.
+    """
+    mine = {i: op.unit.drafts for i, op in enumerate(ops) if isinstance(op, JustDrafts)}
+    if len(mine) < 2:
+        return {}
+    drafts = [draft for each in mine.values() for draft in each]
+    tx.execute("SAVEPOINT together")
+    new = tx.many(_DEDUPE, [d.dedupe for d in drafts], "sbbbi", _UNLESS_KNOWN) == len(drafts) and _add(tx, drafts)
+    if not new:
+        tx.execute("ROLLBACK TO SAVEPOINT together")
+    tx.execute("RELEASE SAVEPOINT together")
+    return {i: CommitReport([(d.event[0], False) for d in each]) for i, each in mine.items()} if new else {}
 
 
 def _batch(tx: Tx, batch: BatchRow) -> None:
@@ -160,7 +212,7 @@ def enqueue(tx: Tx, rows: Sequence[QueueRow]) -> None:
         state = "pending"
         if r.order_key is not None:
             key = (r.order_key, r.destination)
-            if key in heads or tx.execute(_KEY_HELD, key).fetchone():
+            if key in heads or tx.execute(KEY_HELD, key).fetchone():
                 state = "waiting"
             heads.add(key)
         if state == "pending" and r.due_at < due.get(r.destination, 2**62):

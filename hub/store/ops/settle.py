@@ -9,6 +9,7 @@ from functools import partial
 from hub.crashpoint import crashpoint
 from hub.model import HOLDS_KEY, REVERSIBLE_DEATHS, State
 from hub.store.base import BreakerPolicy, Settlement
+from hub.store.ops.divert import STAYS_FOR, hand_over
 from hub.store.ops.tx import Tx
 
 SECOND = 1_000_000
@@ -41,6 +42,13 @@ _BACK = (
     " crashes = CASE WHEN ? = 1 THEN 0 ELSE crashes END, lease_owner = NULL, lease_until = NULL,"
     " body_sha256 = coalesce(body_sha256, ?) WHERE id = ?" + _OURS
 )
+_ALL_ACCEPTED = (
+    "UPDATE queue SET state = 'accepted', reason = '', due_at = s.column3, tries = tries + 1, crashes = 0,"
+    " lease_owner = NULL, lease_until = NULL, body_sha256 = coalesce(body_sha256, s.column4) FROM ("
+)
+_LEASED_OF_QUEUE = (
+    ") s WHERE queue.id = s.column1 AND queue.lease_no = s.column2 AND queue.state IN ('leased', 'sending')"
+)
 _ATTEMPT = (
     "INSERT INTO attempt (delivery_id, lease_no, destination, started_at, finished_at, outcome, reason, status,"
     " connect_us, first_byte_us, total_us, answer) SELECT * FROM ("
@@ -53,6 +61,22 @@ _PROMOTE = (
     # An accepted one that became unknown holds the key again, beside the head that it let pass.
     " AND NOT EXISTS (SELECT 1 FROM queue h WHERE h.destination = ?2 AND h.order_key = ?3 AND h.order_key IS NOT NULL"
     " AND h.seq < queue.seq AND h.state <> 'accepted')"
+)
+_REF = "INSERT INTO provider_ref (connection, ref, delivery_id, of_parts, state, updated_at)"
+_REF_KNOWN = (
+    " ON CONFLICT (connection, ref) DO UPDATE SET of_parts = CASE WHEN excluded.of_parts > provider_ref.of_parts"
+    " THEN excluded.of_parts ELSE provider_ref.of_parts END"
+)
+#: References asked about in one statement.
+_PAIRS = 64
+_OF_PAIRS = " FROM (VALUES " + ", ".join(["(?, ?)"] * _PAIRS) + ") s CROSS JOIN "
+#: References whose receipt came before them, and those that were known and have one already.
+_PARKED = f"SELECT r.connection, r.ref{_OF_PAIRS}receipt r WHERE r.connection = s.column1 AND r.ref = s.column2" + (
+    " AND r.delivery_id IS NULL"
+)
+_REPORTED = (
+    f"SELECT p.connection, p.ref{_OF_PAIRS}provider_ref p WHERE p.connection = s.column1 AND p.ref = s.column2"
+    + (" AND p.state <> 'awaited'")
 )
 _SUPERSEDE = "UPDATE provider_ref SET state = 'superseded' WHERE state IN ('awaited', 'failed') AND delivery_id IN ("
 _FINAL = (State.DELIVERED, State.DEAD, State.CANCELLED)
@@ -78,11 +102,13 @@ def settle_all(tx: Tx, settlements: Sequence[Settlement], now: int, breaker: Bre
     if len(plain) == len(settlements):
         ok = [True] * len(settlements)
     else:
-        done = {id(s) for s in plain}
-        ok = [id(s) in done or (s.state is not State.DELIVERED and _settle_one(tx, s, now)) for s in settlements]
+        together = [s for s in settlements if s.state is State.ACCEPTED and _is_common(s)]
+        done = {id(s) for s in plain}.union(map(id, _accept_all(tx, together, now)))
+        apart = {id(s) for s in settlements if s.state is not State.DELIVERED}.difference(map(id, together))
+        ok = [id(s) in done or (id(s) in apart and _settle_one(tx, s, now)) for s in settlements]
     settled = [s for s, good in zip(settlements, ok, strict=True) if good]
     _attempts(tx, settled)
-    _come_again(tx, [s for s in settled if s.state is State.PENDING])
+    _come_again(tx, [s for s in settled if s.state is State.PENDING and not s.divert_to])
     _health(tx, settled, now, breaker)
     return ok
 
@@ -92,6 +118,7 @@ def _lock(tx: Tx, settlements: Sequence[Settlement]) -> None:
         *{("ref", s.connection, ref) for s in settlements for ref in s.refs},
         *{("delivery", s.id) for s in settlements if s.refs or s.state in (State.ACCEPTED, State.UNKNOWN)},
         *{("order", s.destination, s.order_key) for s in settlements if s.order_key is not None},
+        *{("order", s.divert_to, s.order_key) for s in settlements if s.order_key is not None and s.divert_to},
     )
 
 
@@ -105,7 +132,58 @@ def _is_moved(tx: Tx, s: Settlement) -> bool:
     return row is not None
 
 
+def _is_common(s: Settlement) -> bool:
+    """An accepted one of which nothing has to be said but its references."""
+    return bool(s.refs and s.spends_try and s.attempt and not (s.reason or s.not_before_us or s.pause))
+
+
+def _accept_all(tx: Tx, settlements: Sequence[Settlement], now: int) -> list[Settlement]:
+    """Accepts them together; answers those that were still ours."""
+    if not settlements:
+        return []
+    rows = [(s.id, s.lease_no, s.due_us, s.body_sha256) for s in settlements]
+    ours = list(settlements)
+    if tx.many(_ALL_ACCEPTED, rows, "biib", _LEASED_OF_QUEUE, pad=True) != len(ours):
+        ours = [s for s in {(s.id, s.lease_no): s for s in ours}.values() if _is_accepted(tx, s)]
+    for destination, count in Counter([s.destination for s in ours]).items():
+        tx.count(destination, "open", -count)
+        tx.count(destination, State.ACCEPTED, count)
+    for s in ours:
+        if s.order_key is not None:
+            promote(tx, s.destination, s.order_key, now)
+    refs = {(s.connection, ref): (s.id, s.of_parts or len(s.refs)) for s in reversed(ours) for ref in s.refs}
+    tx.many(_REF, [(*pair, *of, "awaited", now) for pair, of in refs.items()], "ssbisi", _REF_KNOWN)
+    pairs = list(refs)
+    early: set[tuple[str, str]] = set()
+    for start in range(0, len(pairs), _PAIRS):
+        chunk = pairs[start : start + _PAIRS]
+        values = [text for pair in chunk for text in pair] + [None] * (2 * (_PAIRS - len(chunk)))
+        for sql in (_PARKED, _REPORTED):
+            early.update((connection, ref) for connection, ref in tx.execute(sql, values).fetchall())
+    for s in ours:
+        if early and any((s.connection, ref) in early for ref in s.refs):
+            keep_refs(tx, s.connection, s.id, s.refs, s.of_parts or len(s.refs), now)
+    return ours
+
+
+def _is_accepted(tx: Tx, s: Settlement) -> bool:
+    """Whether this batch accepted it; see ``_is_moved``."""
+    row = tx.execute(
+        "SELECT 1 FROM queue q WHERE q.id = ? AND q.state = 'accepted' AND q.lease_no = ? AND NOT EXISTS"
+        " (SELECT 1 FROM attempt a WHERE a.delivery_id = q.id AND a.lease_no = q.lease_no)",
+        (s.id, s.lease_no),
+    ).fetchone()
+    return row is not None
+
+
 def _settle_one(tx: Tx, s: Settlement, at: int) -> bool:
+    if s.divert_to:
+        if hand_over(tx, s):
+            if s.order_key is not None:
+                promote(tx, s.destination, s.order_key, at)
+            return True
+        # An earlier try from here may have arrived: it stays with whoever may have it.
+        s.divert_to, s.reason, s.due_us, s.attempt = "", "may_have_left", at + STAYS_FOR, None
     spent = int(s.spends_try)
     if s.state in _FINAL and not _holds(s):
         moved = tx.execute(
@@ -215,13 +293,33 @@ def _let_another_ask(tx: Tx, destination: str) -> None:
 
 
 def _all_due(tx: Tx, destination: str, now: int) -> None:
-    """What waited for its next try goes by when it was owed: before those that came during the outage."""
+    """What waited goes by when it was owed, failed probes too: before those that came during the outage."""
     tx.execute(
         "UPDATE queue SET due_at = CASE WHEN created_at < ? THEN created_at ELSE ? END"
-        " WHERE destination = ? AND state = 'pending' AND due_at > ?",
+        " WHERE destination = ? AND state = 'pending' AND (due_at > created_at OR due_at > ?)",
         (now, now, destination, now),
     )
-    tx.due(destination, now)
+    _notice(tx, "id", destination)
+
+
+def _due_in_order(tx: Tx, which: str, name: str, now: int) -> None:
+    """After a pause: what was put back goes by when it was owed; what waits for its next try waits on."""
+    tx.execute(
+        "UPDATE queue SET due_at = created_at WHERE destination IN (SELECT id FROM destination WHERE"
+        f" {which} = ?) AND state = 'pending' AND due_at <= ? AND due_at > created_at",
+        (name, now),
+    )
+    _notice(tx, which, name)
+
+
+def _notice(tx: Tx, which: str, name: str) -> None:
+    earliest = tx.execute(
+        "SELECT destination, min(due_at) FROM queue WHERE destination IN (SELECT id FROM destination WHERE"
+        f" {which} = ?) AND state = 'pending' AND crashes = 0 GROUP BY destination",
+        (name,),
+    )
+    for destination, at in earliest.fetchall():
+        tx.due(destination, at)
 
 
 def pause(tx: Tx, kind: str, name: str, by: str | None, reason: str, now: int) -> bool:
@@ -229,6 +327,8 @@ def pause(tx: Tx, kind: str, name: str, by: str | None, reason: str, now: int) -
     table, key = ("destination", "id") if kind == "destination" else ("connection", "name")
     if by is None:
         found = tx.execute(f"UPDATE {table} SET paused_by = NULL, paused_reason = '' WHERE {key} = ?", (name,)).rowcount
+        if found:
+            _due_in_order(tx, "id" if kind == "destination" else "connection", name, now)
         return bool(found)
     found = tx.execute(
         f"UPDATE {table} SET paused_by = ?, paused_reason = ? WHERE {key} = ? AND paused_by IS NULL", (by, reason, name)
@@ -253,13 +353,7 @@ def keep_refs(tx: Tx, connection: str, delivery_id: bytes, refs: Sequence[str], 
     """Stores references and applies the receipts that came before them."""
     tx.lock(*{("ref", connection, ref) for ref in refs}, ("delivery", delivery_id))
     for ref in refs:
-        tx.execute(
-            "INSERT INTO provider_ref (connection, ref, delivery_id, of_parts, state, updated_at)"
-            " VALUES (?, ?, ?, ?, 'awaited', ?) ON CONFLICT (connection, ref) DO UPDATE SET"
-            " of_parts = CASE WHEN excluded.of_parts > provider_ref.of_parts THEN excluded.of_parts"
-            " ELSE provider_ref.of_parts END",
-            (connection, ref, delivery_id, of_parts, now),
-        )
+        tx.many(_REF, [(connection, ref, delivery_id, of_parts, "awaited", now)], "ssbisi", _REF_KNOWN)
     for ref in refs:
         parked = tx.execute(
             "SELECT id, state, reason FROM receipt WHERE connection = ? AND ref = ? AND delivery_id IS NULL"

@@ -1,8 +1,8 @@
 """Writes on PostgreSQL: a few connections, each committing the units of many callers as one group.
 
 A unit runs as plain synchronous code in a greenlet, so that both engines share one text of every operation;
-each statement it says is awaited on asyncpg. A group needs no savepoints: one that fails is rolled back whole
-and every unit of it is run again alone, once.
+each statement it says is awaited on asyncpg. A group needs no savepoint for each unit: one that fails is rolled
+back whole and every unit of it is run again alone, once.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from hub.errors import Busy, HubError
 from hub.log import log
 from hub.sql import Statement
 from hub.store.ops import claim
+from hub.store.ops.commit import together
 
 #: Units in one group at most: bounds the wait of the first one.
 GROUP = 256
@@ -376,7 +377,10 @@ class Writer:
 
 
 def _run_group(tx: Tx, group: list[Job]) -> tuple[list[tuple[asyncio.Future[Any], Any]], bool]:
-    results = [(future, op(tx)) for op, future, last in group if not last]
+    written = together(tx, [op for op, _, _ in group])
+    results = [
+        (future, written[i] if i in written else op(tx)) for i, (op, future, last) in enumerate(group) if not last
+    ]
     due = tx.fold()
     results += [(future, op(tx)) for op, future, last in group if last]
     return results, due

@@ -141,8 +141,9 @@ def put_in_place(
     *,
     replace: bool,
     step: Step,
+    mend: Callable[[sqlite3.Connection], None] = lambda db: None,
 ) -> Path | None:
-    """Makes a ledger of the blocks, on hold, under the lock of its place.
+    """Makes a ledger of the blocks, on hold and after ``mend``, under the lock of its place.
 
     Nothing has the ledger's name before all of it was read and found whole. With ``replace`` what was there is
     kept under a name that is answered. Raises: InputError when the file is broken, ConfigError when it is not for
@@ -159,7 +160,7 @@ def put_in_place(
             file.write(block)
         file.flush()
         with _told_when_full(path):
-            _make_held(path, owners, step)
+            _make_held(path, owners, step, mend)
         os.fsync(file.fileno())
         kept = _set_aside(database, now)
         path.rename(database)
@@ -167,7 +168,9 @@ def put_in_place(
     return kept
 
 
-def _make_held(path: Path, owners: Sequence[migrate.Owner], step: Step) -> None:
+def _make_held(
+    path: Path, owners: Sequence[migrate.Owner], step: Step, mend: Callable[[sqlite3.Connection], None]
+) -> None:
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as db:
             with watched(db, lambda: step("check", 0, 0)):
@@ -175,6 +178,7 @@ def _make_held(path: Path, owners: Sequence[migrate.Owner], step: Step) -> None:
             if wrong:
                 raise sqlite3.DatabaseError(wrong[0])
             migrate.pending(db, owners)
+            mend(db)
             db.execute("UPDATE ledger SET hold = ?", (RESTORED,))
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:

@@ -24,6 +24,7 @@ from hub.errors import Busy
 from hub.log import log
 from hub.sql import Statement
 from hub.store.ops import claim
+from hub.store.ops.commit import together
 
 #: Units in one group at most: bounds the wait of the first one.
 GROUP = 256
@@ -235,7 +236,11 @@ class Writer:
         results: list[tuple[asyncio.Future[Any], Any]] = []
         tx = Tx(db)
         alone = len(group) == 1
-        for op, future in group:
+        written = together(tx, [op for op, _ in group])
+        for i, (op, future) in enumerate(group):
+            if i in written:
+                results.append((future, written[i]))
+                continue
             before = dict(tx.tally)
             if not alone:
                 tx.execute("SAVEPOINT unit")

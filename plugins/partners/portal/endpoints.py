@@ -94,8 +94,18 @@ async def delivery(view: View) -> PageResponse:
     destination = destination_of(view, row[1])
     found = await the_delivery(view, row[1])
     line = _line(view, found, await view.hub.fetch(own.STANDING(destination=destination)))
-    attempts = await view.hub.fetch(own.ATTEMPTS(id=line["id"].bytes))
-    return view.page("delivery.html", name=row[1], url=row[2], d=line, type=found[8], again=found[7], attempts=attempts)
+    sent = await trial.as_sent(view.hub, row, line["event"])
+    return view.page(
+        "delivery.html",
+        name=row[1],
+        url=row[2],
+        d=line,
+        type=found[8],
+        again=found[7],
+        sent=None if sent is None or isinstance(sent, str) else (sent[0], sent[1].decode()),
+        kept_back=sent if isinstance(sent, str) else "",
+        attempts=await view.hub.attempts(line["id"]),
+    )
 
 
 async def the_delivery(view: View, endpoint: str) -> tuple[Any, ...]:

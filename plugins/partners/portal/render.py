@@ -12,7 +12,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hub.contract import Hub, PageRequest, PageResponse
-from hub.model import from_us
+from hub.model import Json, from_us, to_us
 from plugins.partners.access import OWNER
 from plugins.partners.portal.sessions import csrf
 from plugins.partners.settings import ZONE
@@ -93,8 +93,16 @@ class Text:
         local = from_us(us).astimezone(ZONE)
         return local.strftime("%H:%M:%S ngày %d/%m/%Y" if self.code == "vi" else "%H:%M:%S on %Y-%m-%d")
 
-    def ms(self, us: int | None) -> str:
-        return "–" if us is None else f"{round(us / 1000)} ms"
+    def iso(self, text: str) -> str:
+        return self.instant(to_us(datetime.fromisoformat(text)))
+
+    def ms(self, ms: float | None) -> str:
+        return "–" if ms is None else f"{round(ms)} ms"
+
+    def tcp(self, attempt: Json) -> float | None:
+        """Of the time until a connection was there, what neither the name nor the handshake took."""
+        whole: float | None = attempt["connect_ms"]
+        return None if whole is None else max(whole - (attempt["dns_ms"] or 0) - (attempt["tls_ms"] or 0), 0)
 
 
 def visible(value: object) -> object:

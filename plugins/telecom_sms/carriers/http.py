@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -22,11 +23,12 @@ from hub.contract import (
     Shipment,
     Unknown,
 )
+from hub.errors import HubError
 from hub.http import Reply, Session, check_steps, exchange, open_session
 
 from ..codes import Meaning, Verdict
-from ..pacing import Pacer
 from ..settings import HttpSettings
+from ..shared_pace import pace_of
 from ..text import measure
 from .dialect import Call, Dialect, Said, Sms
 from .outcomes import later, refused
@@ -66,7 +68,7 @@ class HttpCarrier:
         self._settings = settings
         self._dialect = dialect
         self._progress = Progress(settings.stall_after_s)
-        self._pacer = Pacer(settings.rate_per_s)
+        self._pace = pace_of(ctx.hub, ctx.name, settings.rate_per_s)
         self._base = URL(settings.base_url)
         #: Opening a connection does no I/O and may have no running loop.
         self._session: Session | None = None
@@ -99,7 +101,10 @@ class HttpCarrier:
 
     async def _send(self, shipment: Shipment, sms: Sms, end: float) -> Outcome:
         loop = asyncio.get_running_loop()
-        wait_s = self._pacer.reserve(loop.time(), loop.time() + 5.0, measure(sms.text).segments)
+        try:
+            wait_s = await self._pace.reserve(loop.time(), loop.time() + 5.0, measure(sms.text).segments)
+        except HubError:  # a busy ledger gives no instants, and nothing has left yet
+            wait_s = None
         if wait_s is None:
             return later("paced")
         await asyncio.sleep(wait_s)
@@ -112,7 +117,11 @@ class HttpCarrier:
             said = None if reply.failure else self._dialect.read(reply.answer)
             stale = said.token_refused if said else reply.status == 401 and bool(token)
             if not stale or refused_token:
-                return self._outcome(sms, reply, said)
+                outcome = self._outcome(sms, reply, said)
+                if isinstance(outcome, RetryLater) and outcome.reason == "throttled":
+                    with suppress(HubError):  # the whole stream rests for a moment all the same
+                        await self._pace.throttled(loop.time())
+                return outcome
             refused_token = token
 
     async def _post(self, call: Call, end: float) -> Reply:
@@ -162,14 +171,12 @@ class HttpCarrier:
         self._progress.moved()
         meaning = said.meaning
         if meaning.verdict in (_V.TAKEN, _V.ALREADY):
-            self._pacer.taken()
+            self._pace.taken()
             return Accepted(
                 refs=self._refs(sms, said.ref),
                 receipt_within=timedelta(seconds=self._settings.receipt_within_s),
                 exchange=_seen(reply),
             )
-        if meaning.reason == "throttled":
-            self._pacer.throttled(asyncio.get_running_loop().time())
         return refused(meaning, _seen(reply))
 
     def _refs(self, sms: Sms, theirs: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,26 +15,24 @@ from hub.contract import (
     ConnectionContext,
     DestinationSpec,
     Exchange,
-    Guard,
     Outcome,
     Refused,
     RetryLater,
     Scope,
     Shipment,
-    UnitOfWork,
     Unknown,
 )
-from hub.errors import Conflict, HubError
+from hub.errors import HubError
 
-from .. import tables
 from ..codes import THROTTLED, Meaning, Verdict, meaning_of
-from ..pacing import Pacer
 from ..settings import SmsSettings
+from ..shared_pace import pace_of
 from ..smpp import pdu, split
 from ..smpp.session import Answer, NoAnswer, NotSent, Reply, Session
 from .binds import Account
 from .outcomes import later, refused
 from .progress import Progress
+from .references import References
 
 #: Waits between two tries of one part, and the longest of them.
 _RESEND_FIRST_S: Final = 0.2
@@ -45,6 +43,9 @@ _PATIENCE_WHILE_FREE_S: Final = 5.0
 #: A part is not begun with less time than this left to hear its answer (less where all times are shorter).
 _LEAST_ANSWER_S: Final = 5.0
 _VALIDITY_MOST: Final = timedelta(days=7)
+#: What a part was answered is written down by itself when its message is under way for so long after it: mostly the
+#: outcome comes sooner and carries all references in one row's settlement.
+_RECORD_AFTER_S: Final = 0.05
 
 
 @dataclass(slots=True)
@@ -63,6 +64,9 @@ class _Try:
     refs: list[str] = field(default_factory=list)
     taken_count: int = 0
     status: int | None = None
+    #: Whether it waits for its references to be written down, and whether it has ended.
+    noted: bool = False
+    over: bool = False
 
     def last_start(self) -> float:
         """No part may begin after this."""
@@ -87,10 +91,11 @@ class SmppCarrier:
         self._settings = settings
         self._account = Account(ctx, settings)
         self._progress = Progress(settings.stall_after_s)
-        # As many nodes may send at once: each keeps to its share of the contract.
-        self._pacer = Pacer(None if settings.rate_per_s is None else settings.rate_per_s / settings.sessions)
+        self._pace = pace_of(ctx.hub, ctx.name, settings.rate_per_s, alone=settings.sessions == 1)
         self._policy = self._account.policy
         self._recording: set[asyncio.Task[None]] = set()
+        self._to_record: list[_Try] = []
+        self._references = References(ctx.hub, settings.sender, settings.reference_bits)
         self.check = self._account.check
         self.close = self._account.close
 
@@ -119,7 +124,7 @@ class SmppCarrier:
             return self._not_bound()
         plan = split.plan(text, settings.reference_bits)
         try:
-            reference = await self._next_reference(msisdn) if len(plan.pieces) > 1 else 0
+            reference = await self._references.next(msisdn) if len(plan.pieces) > 1 else 0
         except HubError as error:
             # Nothing has left yet: the ledger may simply try again.
             return RetryLater(reason=error.code)
@@ -128,7 +133,10 @@ class SmppCarrier:
         messages = self._messages(shipment, msisdn, plan, reference)
         weight = len(plan.pieces) // len(messages)
         run = _Try(shipment, session, len(messages), weight, now, now + 0.95 * shipment.deadline_s, least_s)
-        return await self._send_parts(run, messages)
+        try:
+            return await self._send_parts(run, messages)
+        finally:
+            run.over = True
 
     def _not_bound(self) -> Outcome:
         if self._account.login_refused:
@@ -156,22 +164,6 @@ class SmppCarrier:
             for part in plan.parts(reference, self._settings.long_messages)
         ]
 
-    async def _next_reference(self, msisdn: str) -> int:
-        """The next joining reference to this phone, counted in the ledger so that a restart does not repeat one."""
-        names = {"sender": self._settings.sender, "phone_hash": self._hub.keyed_hash("phone", msisdn)}
-        for _ in range(20):
-            rows = await self._hub.fetch(tables.LAST_REFERENCE(**names))
-            seen = int(rows[0][0]) if rows else None
-            reference = ((seen or 0) + 1) & 0xFFFF
-            try:
-                await self._hub.commit(
-                    UnitOfWork(guards=[Guard(tables.COUNT_ON(**names, reference=reference, seen=seen))])
-                )
-            except Conflict:
-                continue
-            return reference
-        raise Conflict
-
     async def _send_parts(self, run: _Try, messages: Sequence[pdu.Message]) -> Outcome:
         for message in messages:
             ended = await self._send_part(run, message)
@@ -196,13 +188,14 @@ class SmppCarrier:
                 meaning = meaning_of(reply.status)
                 self._progress.moved()
                 if meaning.verdict is Verdict.TAKEN:
-                    self._pacer.taken()
-                    await self._record(run, reply.message_id)
+                    self._pace.taken()
+                    self._record(run, reply.message_id)
                     return None
                 if meaning.verdict is not Verdict.AGAIN_SOON:
                     return _refusal(run, meaning, loop.time())
                 if reply.status == THROTTLED:
-                    self._pacer.throttled(loop.time())
+                    with suppress(HubError):  # this part waits all the same
+                        await self._pace.throttled(loop.time())
                 reason = meaning.reason
             else:
                 # What the carrier said before matters more than why it was not asked again.
@@ -217,10 +210,14 @@ class SmppCarrier:
     async def _put(self, run: _Try, message: pdu.Message) -> Reply:
         """One part on the wire at the contract's pace, over whichever session is bound by then."""
         loop = asyncio.get_running_loop()
-        wait_s = self._pacer.reserve(loop.time(), run.last_start(), run.weight)
+        try:
+            wait_s = await self._pace.reserve(loop.time(), run.last_start(), run.weight)
+        except HubError:  # a busy ledger gives no instants
+            wait_s = None
         if wait_s is None:
             return NotSent("paced")
-        await asyncio.sleep(wait_s)
+        if wait_s:
+            await asyncio.sleep(wait_s)
         session = await self._account.bound(run.last_start() - loop.time() if run.taken_count else 0, run.session)
         if session is None:
             return NotSent("not_bound")
@@ -232,7 +229,7 @@ class SmppCarrier:
             on_late=partial(self._answered_late, run),
         )
 
-    async def _record(self, run: _Try, message_id: str) -> None:
+    def _record(self, run: _Try, message_id: str) -> None:
         run.taken_count += 1
         ref = self._policy.answered(message_id)
         if not ref:
@@ -241,20 +238,33 @@ class SmppCarrier:
         run.refs.append(ref)
         if self._account.overdue is not None:
             self._account.overdue.await_receipt(ref, message_id, asyncio.get_running_loop().time())
-        with suppress(HubError):
-            # The outcome carries the reference too: a busy ledger here must not stop the parts to come.
-            await run.shipment.record_refs([ref], of_parts=run.parts)
+        if run.taken_count < run.parts and not run.noted:
+            run.noted = True
+            if not self._to_record:
+                asyncio.get_running_loop().call_later(_RECORD_AFTER_S, self._record_pending)
+            self._to_record.append(run)
+
+    def _record_pending(self) -> None:
+        """What is still under way may yet be cut off by a crash: its receipts then find it by what is written now."""
+        runs, self._to_record = self._to_record, []
+        for run in runs:
+            run.noted = False
+            if not run.over:
+                self._keep(self._record_refs(run, list(run.refs)))
+
+    def _keep(self, recording: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(recording)
+        self._recording.add(task)
+        task.add_done_callback(self._recording.discard)
 
     def _answered_late(self, run: _Try, answer: Answer) -> None:
         """The message is unknown by now; with its reference a receipt can still tell what became of it."""
         if meaning_of(answer.status).verdict is Verdict.TAKEN and answer.message_id:
-            task = asyncio.create_task(self._record_late(run, self._policy.answered(answer.message_id)))
-            self._recording.add(task)
-            task.add_done_callback(self._recording.discard)
+            self._keep(self._record_refs(run, [self._policy.answered(answer.message_id)]))
 
-    async def _record_late(self, run: _Try, ref: str) -> None:
-        with suppress(HubError):
-            await run.shipment.record_refs([ref], of_parts=run.parts)
+    async def _record_refs(self, run: _Try, refs: Sequence[str]) -> None:
+        with suppress(HubError):  # the outcome carries them too
+            await run.shipment.record_refs(refs, of_parts=run.parts)
 
 
 def _validity(expires_at: datetime | None, now: datetime) -> str:

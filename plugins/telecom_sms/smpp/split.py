@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from . import gsm, pdu
@@ -15,6 +16,8 @@ GSM7: Final = 0x00
 UCS2: Final = 0x08
 #: Octets of user data in one short message; as packed septets that is 160.
 _OCTETS: Final = 140
+#: Texts whose plan is kept: a notice is cut once, not once for each of its readers.
+_KEPT: Final = 256
 
 
 class Limits(NamedTuple):
@@ -92,12 +95,14 @@ class Plan:
     data_coding: int
     reference_bits: int
     pieces: tuple[str, ...]
+    #: The same as they are written.
+    octets: tuple[bytes, ...]
 
     def user_data(self, reference: int) -> list[bytes]:
         """Octets of every part, with the joining header when there are several."""
-        octets = [to_octets(piece, self.data_coding) for piece in self.pieces]
+        octets = self.octets
         if len(octets) == 1:
-            return octets
+            return list(octets)
         total = len(octets)
         if self.reference_bits == 8:
             return [bytes((5, 0, 3, reference & 0xFF, total, no)) + part for no, part in enumerate(octets, 1)]
@@ -110,10 +115,10 @@ class Plan:
         Source: SMPP 3.4 sections 5.3.2.22 to 5.3.2.24 (sar_*), 5.3.2.32 (message_payload).
         """
         if len(self.pieces) == 1:
-            return [Part(to_octets(self.pieces[0], self.data_coding))]
+            return [Part(self.octets[0])]
         if how == "udh":
             return [Part(octets, pdu.ESM_UDHI) for octets in self.user_data(reference)]
-        octets = [to_octets(piece, self.data_coding) for piece in self.pieces]
+        octets = self.octets
         if how == "payload":
             return [Part(b"", 0, {pdu.TAG_MESSAGE_PAYLOAD: b"".join(octets)})]
         same = {
@@ -123,13 +128,14 @@ class Plan:
         return [Part(part, 0, {**same, pdu.TAG_SAR_SEGMENT_SEQNUM: bytes((no,))}) for no, part in enumerate(octets, 1)]
 
 
+@lru_cache(maxsize=_KEPT)
 def plan(text: str, reference_bits: int = 8) -> Plan:
     """Raises ``ValueError`` on a text of more than 255 parts, which no header can number."""
     data_coding = choose_coding(text)
     pieces = tuple(cut(text, data_coding, reference_bits))
     if len(pieces) > 255:
         raise ValueError("more than 255 parts")
-    return Plan(data_coding, reference_bits, pieces)
+    return Plan(data_coding, reference_bits, pieces, tuple([to_octets(piece, data_coding) for piece in pieces]))
 
 
 class Concat(NamedTuple):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -168,3 +169,50 @@ async def ship(connection: Connection, what: Event, body: bytes | None = None, d
     """One try of ``what``, as the worker does it; answers the outcome."""
     assert connection.sink is not None
     return await connection.sink.send(shipped(connection.sink, what, body, deadline_s))
+
+
+@contextmanager
+def asked(store: Any) -> Iterator[list[str]]:
+    """What a request asks of the ledger, in order: SQL without values. What the hub does beside it is left out."""
+    said: list[str] = []
+    original = {name: getattr(store, name) for name in ("read", "fetch", "commit")}
+
+    def watched(name: str) -> Any:
+        async def call(what: Any, *more: Any) -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            coroutine = task.get_coro()
+            if coroutine is not None and coroutine.__qualname__.startswith("RequestHandler."):
+                parts = [what.query] if name == "fetch" else [what]
+                if name == "commit":
+                    parts = [*(each.statement.query for each in what.guards), *(each.query for each in what.statements)]
+                said.append(" ".join([name, *(each if isinstance(each, str) else each.sqlite for each in parts)]))
+            return await original[name](what, *more)
+
+        return call
+
+    for name in original:
+        setattr(store, name, watched(name))
+    try:
+        yield said
+    finally:
+        for name in original:
+            delattr(store, name)
+
+
+@asynccontextmanager
+async def receiver(seen: list[str]) -> AsyncIterator[str]:
+    """Takes requests on connections that stay; remembers each ``webhook-id`` as it comes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+                await reader.readexactly(int(fields["Content-Length"]))
+                seen.append(fields["webhook-id"])
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -19,8 +22,11 @@ from hub.plugins import load_plugins
 from hub.testing import StandingClock, eventually, plain_event_type, registry_of, running_hub
 from plugins.partners.connector import PartnerSink
 from plugins.partners.health import DISABLE_AFTER, HALF_WAY
-from tests.plugins.partners.conftest import SECRET, Clock, Open, event, ship
+from tests.engines import ON_BOTH
+from tests.plugins.partners.conftest import SECRET, Clock, Open, event, receiver, ship
 from tests.plugins.partners.test_guard import Listener, listening
+from tests.plugins.partners.test_managed import run
+from tests.plugins.partners.test_portal import open_site
 
 TYPE = "vn.congdoan.partners-test.made.v1"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -176,13 +182,19 @@ async def test_a_slower_pace_that_is_asked_for_is_no_failure(open_partner: Open,
 
 @asynccontextmanager
 async def hub_on(
-    clock: StandingClock, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str, **settings: Any
+    clock: StandingClock,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    personal: bool = False,
+    partner: Mapping[str, Any] = MappingProxyType({}),
+    **settings: Any,
 ) -> AsyncIterator[HubApp]:
     monkeypatch.setenv("PARTNER_TEST_SECRET", SECRET)
-    given = {"url": url, "secret": {"env": "PARTNER_TEST_SECRET"}, "allow_networks": ["127.0.0.0/8"]}
+    given = {"url": url, "secret": {"env": "PARTNER_TEST_SECRET"}, "allow_networks": ["127.0.0.0/8"], **partner}
     async with running_hub(
         folder,
-        registry_of(load_plugins(allowed={"partners"}), event_types=[plain_event_type(TYPE)]),
+        registry_of(load_plugins(allowed={"partners"}), event_types=[plain_event_type(TYPE, personal=personal)]),
         connections={"a": {"type": "partner", "settings": given}},
         subscriptions=[{"name": "a", "types": [TYPE], "to": "a"}],
         settings=settings,
@@ -308,3 +320,88 @@ async def test_five_days_of_outage_kill_nothing_and_end_in_a_switched_off_endpoi
             return {row["state"] for row in await views.deliveries(hub.store, destination="a")} == {"delivered"}
 
         await eventually(all_delivered)
+
+
+async def test_what_was_answered_is_shown_masked_and_lies_in_the_ledger_sealed_with_the_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = b"Canary-7731 is not in our list, phone 0900000001; Authorization: Bearer canary-token-7731"
+    head = b"HTTP/1.1 422 X\r\nContent-Length: %d\r\nConnection: close\r\nSet-Cookie: canary-cookie-7731\r\n\r\n"
+    async with (
+        listening(Listener(head % len(said) + said), "127.0.0.1") as partner,
+        hub_on(StandingClock(), tmp_path, monkeypatch, f"http://127.0.0.1:{partner.port}/", personal=True) as hub,
+    ):
+        draft = Draft(type=TYPE, source="/test", subject="m-1", dedupe_key="1", data={"id": "1", "n": 1})
+        await hub.commit(UnitOfWork(drafts=[draft]))
+        await eventually(tried(hub, 1))
+        [row] = await views.deliveries(hub.store, destination="a")
+        id = UUID(row["id"])
+        [attempt] = await hub.attempts(id)
+        assert attempt["answer"] == "Canary-7731 is not in our list, phone ***; Authorization: ***"
+        assert (attempt["status"], attempt["dns_ms"], attempt["tls_ms"]) == (422, None, None)
+        assert 0 < attempt["connect_ms"] <= attempt["first_byte_ms"] <= attempt["total_ms"]
+        closed = await views.delivery(hub.store, id.bytes)
+        assert closed is not None and closed["attempts"][0]["answer"] is None
+        files = [file.read_bytes() for file in (tmp_path / "var").glob("*.db*")]
+        assert files and not any(b"anary" in each or b"0900000001" in each for each in files)
+
+
+@ON_BOTH
+async def test_what_comes_during_a_pause_of_ten_minutes_is_sent_in_order_once_it_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    clock, seen = StandingClock(), list[str]()
+    async with (
+        receiver(seen) as url,
+        # One at a time: of several under way at once the network makes an order of its own.
+        hub_on(clock, tmp_path, monkeypatch, url, partner={"concurrency": 1}, database_url=database_url) as hub,
+    ):
+        assert await hub.store.pause("destination", "a", "operator", "", 0)
+        owed: list[str] = []
+        for minute in range(10):
+            drafts = [
+                Draft(type=TYPE, source="/test", dedupe_key=f"{minute}-{n}", data={"id": "", "n": n}) for n in range(50)
+            ]
+            owed += [str(each) for each in (await hub.commit(UnitOfWork(drafts=drafts))).events]
+            clock.advance(60)
+        assert seen == []
+        assert await hub.store.pause("destination", "a", None, "", 0)
+        later(hub, clock, 0)
+
+        async def all_arrived() -> bool:
+            rows = await hub.store.read("SELECT count(*) FROM delivery WHERE state = 'delivered'")
+            return bool(rows[0][0] == 500)
+
+        await eventually(all_arrived, 60)
+        assert seen == owed
+
+
+async def test_nine_endpoints_are_done_while_the_tenth_has_not_answered_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By cause, not by time: what hangs holds its own tries and connections and nobody else's."""
+    hung: list[asyncio.StreamWriter] = []
+    seen: list[str] = []
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hung.append(writer)
+
+    async with receiver(seen) as url, open_site(tmp_path) as site, await asyncio.start_server(hang, "127.0.0.1") as bad:
+        port = bad.sockets[0].getsockname()[1]
+        for n in range(9):
+            await run(site.hub, "endpoint", partner="so-noi-vu", endpoint=f"e-{n}", url=url)
+        slow = f"http://127.0.0.1:{port}/"
+        await run(site.hub, "endpoint", partner="so-noi-vu", endpoint="slow", url=slow, timeout_s=60)
+
+        async def routed() -> bool:
+            return len(site.hub.router.subscriptions) == 10
+
+        await eventually(routed, 30)
+        events = [await site.publish(f"u-{n}") for n in range(20)]
+        await eventually(lambda: len(seen) >= 9 * len(events), 60)
+        assert Counter(seen) == dict.fromkeys(events, 9)
+        await eventually(lambda: len(hung) == 10, 30)
+        states = [row["state"] for row in await views.deliveries(site.hub.store, destination="doi-tac/so-noi-vu.slow")]
+        assert len(states) == 20 and "delivered" not in states
+        for writer in hung:
+            writer.close()

@@ -69,9 +69,9 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(kit: Kit, folder: Path, *keys: str) -> AsyncIterator[Server]:
+async def serving(kit: Kit, folder: Path, *keys: str, port: int = 0) -> AsyncIterator[Server]:
     (folder / "keys").write_text("\n".join(keys) + "\n")
-    options = ("--port", "0", "--keys", str(folder / "keys"), "--ids", str(folder / "ids"))
+    options = ("--port", str(port), "--keys", str(folder / "keys"), "--ids", str(folder / "ids"))
     process = await asyncio.create_subprocess_exec(*kit.command, *options, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:

@@ -17,7 +17,7 @@ from hub.plugins import load_plugins
 from hub.testing import eventually, plain_event_type, registry_of, running_hub
 from tests.console_site import served
 from tests.flow.api_site import TOKEN, Answer, Site, Works
-from tests.plugins.partners.conftest import SECRET
+from tests.plugins.partners.conftest import SECRET, asked
 from tests.plugins.partners.test_guard import Listener, listening
 from tests.plugins.partners.test_managed import GRANT, TYPE, routed
 
@@ -96,23 +96,33 @@ async def test_a_partners_key_gets_404_for_all_that_is_not_its_own_and_grants_it
     own = await key_of(site.hub, "so-noi-vu", "partners:read", "partners:write")
     body = {"endpoint": "x", "url": "https://x.example.vn/"}
 
+    assert (await site.get("/partners", own)).status == 200  # the key's first use is written down
+    queries: dict[str, list[list[str]]] = {}
+
     async def tried(partner: str) -> list[Answer]:
         at = f"/api/v1/partners/{partner}"
         end = f"{at}/endpoints/chinh"
-        return [
-            await site.call("GET", at, own),
-            await site.call("POST", f"{at}/endpoints", own, body),
-            await site.call("PATCH", end, own, {"timeout_s": 2}),
-            await site.call("POST", f"{end}/rotate", own, {}),
-            await site.call("POST", f"{end}/test", own, {}),
-            await site.call("POST", f"{at}/try-filter", own, {"filter": "a"}),
-            await site.call("DELETE", end, own),
-        ]
+        answers = []
+        for method, path, sent in (
+            ("GET", at, None),
+            ("POST", f"{at}/endpoints", body),
+            ("PATCH", end, {"timeout_s": 2}),
+            ("POST", f"{end}/rotate", {}),
+            ("POST", f"{end}/test", {}),
+            ("POST", f"{at}/try-filter", {"filter": "a"}),
+            ("GET", f"{at}/events/{new_id()}", None),
+            ("DELETE", end, None),
+        ):
+            with asked(site.hub.store) as said:
+                answers.append(await site.call(method, path, own, *([] if sent is None else [sent])))
+            queries.setdefault(partner, []).append(said)
+        return answers
 
     answers = [await tried(partner) for partner in ("so-y-te", "bhxh", "khong-co")]
     for others in zip(*answers, strict=True):
         assert {each.status for each in others} == {404}
         assert len({each.raw for each in others}) == 1, "another's is as if absent"
+    assert queries["so-y-te"] == queries["bhxh"] == queries["khong-co"], "and takes the same look-ups, so the same time"
     for path, sent in (
         ("/partners", {"partner": "so-moi"}),
         ("/partners/so-noi-vu/grants", GRANT),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import shutil
+import subprocess
+from asyncio.subprocess import PIPE
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
+from hub.contract import Delivered
 from hub.errors import ConfigError, Unauthenticated
 from hub.signing import (
     new_private_key,
@@ -28,7 +33,8 @@ from hub.signing import (
 )
 from plugins.partners.endpoint import Keys
 from plugins.partners.schema import request
-from tests.plugins.partners.conftest import Clock, Open, Simulator, event, ship
+from tests.plugins.partners.conftest import NEW_SECRET, SECRET, Clock, Open, Simulator, event, ship
+from tests.plugins.partners.test_guard import Listener, listening
 
 NOW = datetime(2026, 11, 23, 7, 5, 9, tzinfo=UTC)
 AT = int(NOW.timestamp())
@@ -170,3 +176,40 @@ async def test_each_mode_is_taken_by_a_strict_partner_with_the_same_bytes_at_eve
     assert (state["taken"], state["repeats"], state["changed_bodies"], state["refused"]) == (1, 1, 0, 0)
     assert state["last"] == [str(one.id)] * 2
     assert "." not in str(one.id)
+
+
+# -- another library's word --------------------------------------------------------------------------
+
+_NPM = """
+const { Webhook } = require("standardwebhooks");
+const given = JSON.parse(require("fs").readFileSync(0, "utf8"));
+console.log(JSON.stringify(given.map(({ secret, headers, body }) => {
+  try { new Webhook(secret).verify(Buffer.from(body, "base64"), headers); return true; } catch (e) { return e.message; }
+})));
+"""
+
+
+def _has_npm_library() -> bool:
+    found = shutil.which("node")
+    look = [found or "", "-e", 'require("standardwebhooks")']
+    return found is not None and subprocess.run(look, capture_output=True, timeout=60).returncode == 0
+
+
+@pytest.mark.skipif(
+    not _has_npm_library(),
+    reason="npm install --prefix DIR standardwebhooks, then NODE_PATH=DIR/node_modules; it is not shipped",
+)
+async def test_the_npm_library_takes_each_mode_and_both_keys_of_a_change(open_partner: Open) -> None:
+    cases = []
+    for mode in ("structured", "binary", "webhook"):
+        async with listening(Listener(), "127.0.0.1") as partner:
+            url, older = f"http://127.0.0.1:{partner.port}/", {"env": "NEW_SECRET"}
+            assert isinstance(
+                await ship(open_partner(url, content_mode=mode, previous_secret=older), event(tên="Đỗ")), Delivered
+            )
+        sent = dict(line.split(": ", 1) for line in partner.heads[0].decode().split("\r\n")[1:] if line)
+        for secret, body in ((SECRET, partner.bodies[0]), (NEW_SECRET, partner.bodies[0]), (SECRET, b"{}")):
+            cases.append({"secret": secret, "headers": sent, "body": base64.b64encode(body).decode()})
+    node = await asyncio.create_subprocess_exec("node", "-e", _NPM, stdin=PIPE, stdout=PIPE)
+    said, _ = await node.communicate(json.dumps(cases).encode())
+    assert json.loads(said) == [True, True, "No matching signature found"] * 3

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from hub.contract import OPERATOR, Committed, ConnectionContext, Directory, Sealed, SecretRef, Shipment, UnitOfWork
+from hub.contract import (
+    OPERATOR,
+    Committed,
+    ConnectionContext,
+    DestinationNow,
+    Directory,
+    Sealed,
+    SecretRef,
+    Shipment,
+    UnitOfWork,
+)
 from hub.errors import Busy, Conflict
 from hub.model import Draft, Event, Json, Receipt, new_id
 from hub.sql import Statement
@@ -84,7 +94,10 @@ class MemoryHub:
         return [value for _, value in sealed]
 
     def settings_of(self, kind: type[Any]) -> dict[str, Any]:
-        return self.connections
+        return {name: each for name, each in self.connections.items() if isinstance(each, kind)}
+
+    async def standings(self, destinations: Sequence[str]) -> dict[str, DestinationNow]:
+        return {}
 
     async def batch(self, id: UUID) -> Json | None:
         return None
