@@ -27,6 +27,7 @@ from benchmarks.process import say
 SUITE: Mapping[str, tuple[Sequence[str], int]] = {
     "deliver.sqlite": (["deliver"], 3),
     "deliver.postgres": (["deliver", "--store", "postgres"], 3),
+    "deliver.postgres_2p": (["deliver", "--store", "postgres", "--nodes", "2"], 3),
     "accept.sqlite": (["accept"], 3),
     "accept.postgres": (["accept", "--store", "postgres"], 3),
     "fanout.sqlite": (["fanout"], 1),
@@ -39,6 +40,12 @@ SUITE: Mapping[str, tuple[Sequence[str], int]] = {
     "move": (["move"], 1),
     "sms": (["sms"], 3),
     "sms_hub": (["sms_hub"], 1),
+    "soak": (["soak"], 1),
+}
+#: Other durable queues on the same job, with --peers.
+PEERS: Mapping[str, tuple[Sequence[str], int]] = {
+    "peer.pgqueuer": (["peers", "pgqueuer"], 3),
+    "peer.huey": (["peers", "huey"], 3),
 }
 PACKAGES = ("aiohttp", "asyncpg", "cryptography", "orjson", "uvloop")
 
@@ -51,20 +58,22 @@ def one(arguments: Sequence[str]) -> dict[str, Any]:
     return answer if done.returncode == 0 else {**answer, "failed": done.returncode}
 
 
-def chosen(only: Sequence[str]) -> list[str]:
-    """``deliver`` stands for all of its kind."""
-    return [name for name in SUITE if not only or name in only or name.partition(".")[0] in only]
+def chosen(only: Sequence[str], peers: bool = False) -> list[str]:
+    """``deliver`` stands for all of its kind; ``peers``: those of others too."""
+    known = {**SUITE, **PEERS} if peers else SUITE
+    return [name for name in known if not only or name in only or name.partition(".")[0] in only]
 
 
 def measure(names: Sequence[str], rounds: int | None) -> dict[str, Any]:
     """In turn, so that an hour in which the machine is slow is everybody's."""
     said: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    times = {name: min(SUITE[name][1], rounds) if rounds else SUITE[name][1] for name in names}
+    known = {**SUITE, **PEERS}
+    times = {name: min(known[name][1], rounds) if rounds else known[name][1] for name in names}
     for turn in range(max(times.values(), default=0)):
         for name in names:
             if turn < times[name]:
                 say(f"-- {name} ({turn + 1} of {times[name]})")
-                said[name].append(one(SUITE[name][0]))
+                said[name].append(one(known[name][0]))
     return {name: _median(runs) for name, runs in said.items()}
 
 
@@ -95,15 +104,16 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help=", ".join(SUITE))
     parser.add_argument("--rounds", type=int, help="at most so many runs of each")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/latest.json"))
+    parser.add_argument("--peers", action="store_true", help="other durable queues too: make bench PEERS=1")
     args = parser.parse_args()
-    names = chosen(args.only)
+    names = chosen(args.only, args.peers)
     if not names:
         parser.error(f"--only: one of {', '.join(SUITE)}")
     kept = json.loads(args.out.read_text())["results"] if args.only and args.out.exists() else {}
     machine = about()
     results = {name: {**result, "about": machine} for name, result in measure(names, args.rounds).items()}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    ordered = {name: {**kept, **results}[name] for name in SUITE if name in {**kept, **results}}
+    ordered = {name: {**kept, **results}[name] for name in (*SUITE, *PEERS) if name in {**kept, **results}}
     args.out.write_text(json.dumps({"results": ordered}, indent=2) + "\n")
     for name, result in results.items():
         say(f"{name:18} " + ", ".join(f"{k} {v}" for k, v in result.items() if k not in ("about", "ratios")))

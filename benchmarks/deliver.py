@@ -1,6 +1,6 @@
 """How fast the shipped hub delivers durable, signed events, beside a bare client on the same machine.
 
-    python -m benchmarks.deliver [--store sqlite|postgres] [--database URL] [--events 20000] [--sink URL]
+    python -m benchmarks.deliver [--store sqlite|postgres] [--database URL] [--events 20000] [--sink URL] [--nodes 2]
 
 Prints one JSON object (benchmarks/README.md says what each key means); progress goes to standard error.
 Exit code 1: an event was lost, or the run is void because the sink was too slow to be a yardstick.
@@ -13,18 +13,19 @@ import asyncio
 import json
 import os
 import resource
+import shutil
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from benchmarks.baseline import CONCURRENCY
-from benchmarks.process import partner, print_json, rss_mb, run, say
+from benchmarks.process import cpu_s, partner, print_json, rss_mb, run, say
 from benchmarks.workload import EVENT_TYPE, SECRET, drafts
 from hub.app import HubApp
 from hub.contract import UnitOfWork
@@ -55,31 +56,50 @@ class HubRun:
     #: From the first commit called to the last delivery settled.
     all_done_s: float
     cpu_s: float
+    #: For how long the event loop's thread could have run and had no core, as a share of its CPU time and this.
+    waited_for_core: float
     #: Of all processes of the PostgreSQL server; None without one, or when it is on another machine.
     server_cpu_s: float | None
     rss_peak_mb: float
 
 
-async def run_hub(url: str, count: int, folder: Path, database_url: str) -> HubRun:
-    """Runs the shipped hub in this process on ``folder`` until ``count`` events are delivered to ``url``."""
+async def run_hub(url: str, count: int, folder: Path, database_url: str, nodes: int = 1) -> HubRun:
+    """Runs the shipped hub in this process on ``folder`` until ``count`` events are delivered to ``url``.
+
+    Further ``nodes`` are processes of their own beside it; CPU and memory are of all of them together.
+    """
+    with folder.with_suffix(".log").open("wb") as lines:
+        configure_log(lines)
+        async with node(url, folder, database_url) as hub, AsyncExitStack() as stack:
+            others = []
+            for number in range(1, nodes):
+                other = folder.with_name(f"{folder.name}-{number}")
+                (other / "var").mkdir(parents=True)
+                shutil.copy2(folder / "var" / "hub.key", other / "var" / "hub.key")
+                started = partner("benchmarks.second", "--folder", other, "--database", database_url, "--url", url)
+                others.append((await stack.enter_async_context(started))[0].pid)
+            return await _timed(hub, count, others)
+
+
+@asynccontextmanager
+async def node(url: str, folder: Path, database_url: str) -> AsyncIterator[HubApp]:
+    """A shipped hub that works for the benchmark's partner at ``url``."""
     _write_secret(folder / "config")
-    partner = {
+    settings = {
         "url": url,
         "secret": {"file": "secret"},
         "concurrency": CONCURRENCY,
         "allow_networks": ["127.0.0.0/8"],
     }
     subscription = {"name": "benchmark", "types": [EVENT_TYPE], "to": "partner"}
-    with (folder / "hub.log").open("wb") as lines:
-        configure_log(lines)
-        async with running_hub(
-            folder,
-            load_plugins(),
-            connections={"partner": {"type": "partner", "settings": partner}},
-            subscriptions=[subscription],
-            settings={"database_url": database_url},
-        ) as hub:
-            return await _timed(hub, count)
+    async with running_hub(
+        folder,
+        load_plugins(),
+        connections={"partner": {"type": "partner", "settings": settings}},
+        subscriptions=[subscription],
+        settings={"database_url": database_url},
+    ) as hub:
+        yield hub
 
 
 def _write_secret(folder: Path) -> None:
@@ -89,7 +109,7 @@ def _write_secret(folder: Path) -> None:
     secret.chmod(0o600)
 
 
-async def _timed(hub: HubApp, count: int) -> HubRun:
+async def _timed(hub: HubApp, count: int, others: Sequence[int]) -> HubRun:
     # Made before the clock starts: inventing events is not the hub's work.
     units = [UnitOfWork(drafts=drafts(range(first, first + UNIT_DRAFTS))) for first in range(0, count, UNIT_DRAFTS)]
     left = iter(units)
@@ -101,13 +121,15 @@ async def _timed(hub: HubApp, count: int) -> HubRun:
 
     server = await _server_pid(hub)
     server_cpu = _server_cpu_s(server)
-    cpu = _cpu_s()
+    cpu, (ran, waited) = _cpu_s() + sum(map(cpu_s, others)), _this_thread()
     started, clock = to_us(hub.now()), perf_counter()
     await asyncio.gather(*(enqueue() for _ in range(CALLERS)))
     enqueue_s = perf_counter() - clock
     say(f"enqueued: {count / enqueue_s:,.0f}/s")
     await _until_delivered(hub, count)
-    cpu = _cpu_s() - cpu
+    cpu = _cpu_s() + sum(map(cpu_s, others)) - cpu
+    now_ran, now_waited = _this_thread()
+    ran, waited = now_ran - ran, now_waited - waited
     server_cpu = _server_cpu_s(server) - server_cpu
     settled = await hub.store.read("SELECT settled_at FROM delivery WHERE state = 'delivered' ORDER BY settled_at")
     instants = [(at - started) / 1e6 for (at,) in settled]
@@ -117,8 +139,9 @@ async def _timed(hub: HubApp, count: int) -> HubRun:
         delivered_at_s=instants,
         all_done_s=instants[-1],
         cpu_s=cpu,
+        waited_for_core=waited / (ran + waited or 1),
         server_cpu_s=server_cpu if server else None,
-        rss_peak_mb=rss_mb(peak=True),
+        rss_peak_mb=rss_mb(peak=True) + sum(rss_mb(pid, peak=True) for pid in others),
     )
 
 
@@ -136,6 +159,15 @@ def _cpu_s() -> float:
     """User and system seconds of this process, without its children."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def _this_thread() -> tuple[int, int]:
+    """Nanoseconds it ran, and those it was ready to and did not; (0, 0) where the system does not tell."""
+    try:
+        ran, waited, _ = Path("/proc/thread-self/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0, 0
+    return int(ran), int(waited)
 
 
 async def _server_pid(hub: HubApp) -> int:
@@ -234,7 +266,7 @@ def database(store: str, url: str) -> Iterator[str]:
         yield server.dsn(server.create_database())
 
 
-async def measure(count: int, sink: str | None, database_url: str) -> dict[str, Any]:
+async def measure(count: int, sink: str | None, database_url: str, nodes: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="unionhub-bench-") as name:
         folder = Path(name)
         lost: int | None = None
@@ -244,10 +276,10 @@ async def measure(count: int, sink: str | None, database_url: str) -> dict[str, 
         if sink is None:
             log = folder / "sink.log"
             async with running_sink(log) as url:
-                hub = await run_hub(url, count, folder / "hub", database_url)
+                hub = await run_hub(url, count, folder / "hub", database_url, nodes)
             lost, duplicated = tally(log.read_bytes(), hub.event_ids)
         else:
-            hub = await run_hub(sink, count, folder / "hub", database_url)
+            hub = await run_hub(sink, count, folder / "hub", database_url, nodes)
         # A shared machine drifts: the better of the two is the harder one to come near.
         baseline = max(before, await yardstick("client", sink, count, folder))
     bulk = bulk_rate(hub.delivered_at_s)
@@ -259,6 +291,7 @@ async def measure(count: int, sink: str | None, database_url: str) -> dict[str, 
         "all_done_per_s": round(count / hub.all_done_s),
         "ratio": round(bulk / baseline, 3),
         "cpu_s_per_1000": round(hub.cpu_s / count * 1000, 3),
+        "waited_for_core": round(hub.waited_for_core, 2),
         **_of_the_server(hub, count, database_url),
         "rss_peak_mb": round(hub.rss_peak_mb, 1),
         "lost": lost,
@@ -287,13 +320,16 @@ def main() -> None:
     parser.add_argument(
         "--sink", metavar="URL", help="another sink than benchmarks.sink; lost and duplicated are then null"
     )
+    parser.add_argument("--nodes", type=int, default=1, help="processes that share the work, with --store postgres")
     args = parser.parse_args()
+    if args.nodes > 1 and args.store != "postgres":
+        parser.error("--nodes: with --store postgres")
     if args.events < UNIT_DRAFTS or args.events % UNIT_DRAFTS:
         parser.error(f"--events: a multiple of {UNIT_DRAFTS}, the drafts of one unit of work")
     if args.database and (args.store != "postgres" or not Outside(Path(), args.database).is_empty()):
         parser.error("--database: an empty database, with --store postgres")
     with database(args.store, args.database) as url:
-        answer = run(measure(args.events, args.sink, url))
+        answer = run(measure(args.events, args.sink, url, args.nodes))
     print_json(answer)
     sys.exit(1 if answer["void"] or answer["lost"] else 0)
 

@@ -89,7 +89,7 @@ async def test_a_short_run_prints_one_object_and_loses_nothing() -> None:
     answer = json.loads(output)
     assert set(answer) == {
         "baseline_per_s", "sink_only_per_s", "enqueue_per_s", "bulk_per_s", "all_done_per_s", "ratio",
-        "cpu_s_per_1000", "rss_peak_mb", "lost", "duplicated", "void",
+        "cpu_s_per_1000", "waited_for_core", "rss_peak_mb", "lost", "duplicated", "void",
     }  # fmt: skip
     assert answer["lost"] == 0
     assert answer["cpu_s_per_1000"] > 0
