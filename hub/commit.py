@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -47,6 +48,13 @@ def key_hash(value: str) -> int:
     return number - 2 * _SIGN64 if number >= _SIGN64 else number
 
 
+class AsSent(NamedTuple):
+    """The same message is the same bytes under its sender's own id, whatever a mapping makes of them."""
+
+    source: str
+    body: bytes
+
+
 class Committer:
     """Prepares units on the event loop; the store's writer only writes."""
 
@@ -79,18 +87,21 @@ class Committer:
         settlement: Settlement | None = None,
         deliveries: Sequence[QueueRow] = (),
         quarantined: Mapping[UUID, bytes] | None = None,
+        as_sent: AsSent | None = None,
     ) -> Committed:
         """Commits, trying once more when another process made a subject's key first.
 
-        ``quarantined`` replaces the content of a draft by bytes no mapping could read; they are sealed.
+        Args:
+            quarantined: replaces the content of a draft by bytes no mapping could read; they are sealed.
+            as_sent: stands over ``source`` and ``same_as`` of every draft.
         """
         try:
-            return await self._commit(unit, connection, settlement, deliveries, quarantined or {})
+            return await self._commit(unit, connection, settlement, deliveries, quarantined or {}, as_sent)
         except Conflict as conflict:
             if conflict.otherwise != "key_race":
                 raise
             self.ring.forget(self._subjects(unit, quarantined or {}))
-            return await self._commit(unit, connection, settlement, deliveries, quarantined or {})
+            return await self._commit(unit, connection, settlement, deliveries, quarantined or {}, as_sent)
 
     def now(self) -> datetime:
         return self._clock()
@@ -110,6 +121,7 @@ class Committer:
         settlement: Settlement | None,
         deliveries: Sequence[QueueRow],
         quarantined: Mapping[UUID, bytes],
+        as_sent: AsSent | None,
     ) -> Committed:
         now = to_us(self._clock())
         in_rows = self._sealed_in_rows(unit)
@@ -118,7 +130,7 @@ class Committer:
             keys=self.ring.unstored(in_rows, now),
             guards=[self._guard(g) for g in unit.guards],
             statements=[self.seal_statement(s) for s in unit.statements],
-            drafts=[self._draft(d, now, quarantined.get(d.id)) for d in unit.drafts],
+            drafts=[self._draft(d, now, quarantined.get(d.id), as_sent) for d in unit.drafts],
             deliveries=deliveries,
             receipts=[self._receipt(r, connection, now) for r in unit.receipts],
             settlement=settlement,
@@ -180,15 +192,15 @@ class Committer:
             statement.query, {k: seal(v.subject, v.plaintext) if type(v) is Sealed else v for k, v in values.items()}
         )
 
-    def _draft(self, draft: Draft, now: int, raw: bytes | None) -> DraftRows:
+    def _draft(self, draft: Draft, now: int, raw: bytes | None, as_sent: AsSent | None) -> DraftRows:
         canonical = orjson.dumps(draft.data, option=orjson.OPT_SORT_KEYS)
         body = canonical if raw is None else raw
         sealed_for = self._sealed_for(draft, raw is not None)
         event_id = draft.id.bytes
-        source = self.uri(draft.source)
+        source = self.uri(draft.source if as_sent is None else as_sent.source)
         if "\0" in f"{source}{draft.subject}{draft.scope}{draft.purpose}":  # PostgreSQL has no such text
             raise InputError("source, subject, scope and purpose may not hold a NUL", problem="input-invalid")
-        same = draft.same_as if draft.same_as is not None else canonical
+        same = as_sent.body if as_sent is not None else canonical if draft.same_as is None else draft.same_as
         content_hash = self._hub_key.keyed_hash("content", same)
         dedupe_key = self._hub_key.keyed_hash("dedupe", draft.dedupe_key.encode())
         occurred = now if draft.occurred_at is None else to_us(draft.occurred_at)

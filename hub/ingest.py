@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from hub.commit import Committer
+from hub.commit import AsSent, Committer
 from hub.contract import Committed, EventType, Guard, RawRequest, Receiver, UnitOfWork, Verified
 from hub.crashpoint import crashpoint
 from hub.errors import Conflict, HubError, InputError, NotUnderstood
@@ -61,7 +61,7 @@ async def take(
             await committer.commit(UnitOfWork(statements=[as_it_came(request, verified, "not_json", committer, raw)]))
         raise
     try:
-        unit = _as_sent(receiver.understand(request, verified, body), request, event_source)
+        unit = receiver.understand(request, verified, body)
     except NotUnderstood as error:
         return await _quarantine(request, verified, committer, store, event_source, error.code, raw)
     except HubError:
@@ -74,7 +74,9 @@ async def take(
         kept = as_it_came(request, verified, "read", committer, raw, unit.drafts)
         unit = replace(unit, statements=[*unit.statements, kept])
     try:
-        committed = await committer.commit(unit, connection=request.connection)
+        committed = await committer.commit(
+            unit, connection=request.connection, as_sent=AsSent(event_source, request.body)
+        )
     except InputError as error:
         if error.problem != "event-type-unknown":
             raise
@@ -82,12 +84,6 @@ async def take(
         return await _quarantine(request, verified, committer, store, event_source, error.problem, raw)
     crashpoint("request.kept")
     return Taken(committed.repeated.count(False), bool(committed.repeated) and all(committed.repeated), False)
-
-
-def _as_sent(unit: UnitOfWork, request: RawRequest, event_source: str) -> UnitOfWork:
-    """The same message is the same bytes under the sender's own id, whatever our mapping makes of them."""
-    drafts: list[Draft] = [replace(d, source=event_source, same_as=request.body) for d in unit.drafts]
-    return replace(unit, drafts=drafts)
 
 
 async def _quarantine(
@@ -156,7 +152,7 @@ async def reread(
         # The sender's own id is taken by the kept request; this one is derived from it and as stable.
         verified = Verified("reread:" + event_id.hex())
         try:
-            unit = _as_sent(receiver.understand(request, verified, parsed(request)), request, source)
+            unit = receiver.understand(request, verified, parsed(request))
         except Exception as error:  # the same named edge as above, one request at a time
             log("request.still_unread", connection=connection, event_id=event_id.hex(), error=type(error).__name__)
             left += 1
@@ -164,7 +160,8 @@ async def reread(
         drafts = [replace(d, correlation_id=UUID(bytes=event_id)) for d in unit.drafts]
         guards = [Guard(_READ(id=event_id), otherwise="read_already"), *unit.guards]
         try:
-            await committer.commit(replace(unit, drafts=drafts, guards=guards), connection=connection)
+            unit = replace(unit, drafts=drafts, guards=guards)
+            await committer.commit(unit, connection=connection, as_sent=AsSent(source, body))
         except Conflict:
             continue  # somebody else read it first
         done += 1
@@ -186,7 +183,8 @@ async def replay(id: bytes, receiver: Receiver, committer: Committer, store: Sto
     source = f"/connections/{request.connection}"
     lineage = None if event_id is None else UUID(bytes=event_id)
     drafts = [
-        replace(d, dedupe_key=f"replay:{id.hex()}:{n}", correlation_id=lineage)
-        for n, d in enumerate(_as_sent(unit, request, source).drafts)
+        replace(d, dedupe_key=f"replay:{id.hex()}:{n}", correlation_id=lineage) for n, d in enumerate(unit.drafts)
     ]
-    return await committer.commit(replace(unit, drafts=drafts), connection=request.connection)
+    return await committer.commit(
+        replace(unit, drafts=drafts), connection=request.connection, as_sent=AsSent(source, request.body)
+    )
