@@ -1,7 +1,7 @@
 # Everything starts here: `make demo` or `make test` on a fresh machine with Python 3.11+, git and make.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench torture bundle lock clean chromium postgres FORCE
+.PHONY: help demo test lint bench torture bundle deb lock clean chromium postgres FORCE
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq
@@ -23,14 +23,17 @@ lint: .venv/.runtime .venv/.test .venv/.lint  ## kiểm tra mã nguồn / style,
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: .venv/.runtime .venv/.test  ## đo tốc độ (ONLY=deliver một phép đo; ROUNDS=n) / every figure beside its yardstick
-	@$(BIN)/python -m benchmarks $(addprefix --only ,$(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+bench: .venv/.runtime .venv/.test $(if $(PEERS),.venv/.peers)  ## đo tốc độ (ONLY=deliver; ROUNDS=n; PEERS=1) / every figure beside its yardstick
+	@$(if $(PEERS),PYTHONPATH=.venv/peers) $(BIN)/python -m benchmarks $(addprefix --only ,$(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PEERS),--peers)
 
 torture: .venv/.runtime .venv/.test  ## làm hỏng mọi thứ (ONLY="kills power"; N=n SEED=n) / every fault with its control
 	@$(BIN)/python -m benchmarks.torture $(if $(ONLY),--only $(ONLY)) $(if $(N),--n $(N)) $(if $(SEED),--seed $(SEED))
 
 bundle: .venv/.python  ## đóng gói để cài không cần mạng, vào dist/ / one file that installs without a network
 	@$(BIN)/python deploy/bundle.py
+
+deb: .venv/.python  ## gói Debian của bản cài đó, vào dist/ / the same as a Debian package
+	@$(BIN)/python -m deploy.deb
 
 # -- set-up ------------------------------------------------------------------------------------------
 # Each stamp is newer than the files it was made from, so that a second run starts at once. The venv is
@@ -59,6 +62,12 @@ endif
 .venv/.test: .venv/.runtime requirements/test.txt
 	@echo "Cài các gói kiểm thử / installing what the tests need"
 	@$(PIP) --require-hashes -r requirements/test.txt
+	@touch $@
+
+# Beside the environment, not in it: what is measured must not change what is compared with it.
+.venv/.peers: .venv/.test requirements/peers.txt
+	@rm -rf .venv/peers
+	@$(PIP) --require-hashes --no-deps --target .venv/peers -r requirements/peers.txt
 	@touch $@
 
 .venv/.lint: .venv/.test requirements/lint.txt
@@ -93,6 +102,7 @@ lock: .venv/.python  ## khoá lại phiên bản các gói (UPGRADE=1: bản m�
 	$(COMPILE) pyproject.toml --extra speed --extra postgres --extra simulators requirements/runtime.in -o requirements/runtime.txt
 	$(COMPILE) requirements/test.in -c requirements/runtime.txt -o requirements/test.txt
 	$(COMPILE) requirements/lint.in -c requirements/runtime.txt -c requirements/test.txt -o requirements/lint.txt
+	$(COMPILE) requirements/peers.in -c requirements/runtime.txt -c requirements/test.txt -o requirements/peers.txt
 	$(COMPILE) requirements/lock.in -o requirements/lock.txt
 
 clean:  ## xoá .venv và các tệp tạm, giữ var/ / removes .venv and caches, keeps var/

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import sqlite3
 import subprocess
 import sys
@@ -40,6 +41,8 @@ SUITE: Mapping[str, tuple[Sequence[str], int]] = {
     "move": (["move"], 1),
     "sms": (["sms"], 3),
     "sms_hub": (["sms_hub"], 1),
+    "sms_end_to_end": (["sms_end_to_end"], 3),
+    "sms_recipients": (["sms_recipients"], 1),
     "soak": (["soak"], 1),
 }
 #: Other durable queues on the same job, with --peers.
@@ -59,9 +62,9 @@ def one(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def chosen(only: Sequence[str], peers: bool = False) -> list[str]:
-    """``deliver`` stands for all of its kind; ``peers``: those of others too."""
+    """``deliver`` stands for all of its kind, and so does ``sms``; ``peers``: those of others too."""
     known = {**SUITE, **PEERS} if peers else SUITE
-    return [name for name in known if not only or name in only or name.partition(".")[0] in only]
+    return [name for name in known if not only or name in only or re.split(r"[._]", name)[0] in only]
 
 
 def measure(names: Sequence[str], rounds: int | None) -> dict[str, Any]:

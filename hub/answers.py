@@ -90,7 +90,7 @@ def redacted(answer: bytes) -> str:
         data = _SPELLED.sub(lambda found: bytes([int(found[1], 16)]), data)
     data = mask(data)
     lower = data.lower()
-    if any([sign in lower for sign in _SIGNS]):
+    if any(sign in lower for sign in _SIGNS):
         data = _NAMED.sub(rb"\1" + MASK.encode(), _TOKENS.sub(MASK.encode(), data))
     text = data[:KEPT_BYTES].decode("utf-8", "replace")
     if len(data) > KEPT_BYTES:

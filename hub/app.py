@@ -57,7 +57,7 @@ from hub.settings_model import HubSettings
 from hub.sql import Statement
 from hub.store.base import BreakerPolicy, RunRow
 from hub.store.choose import is_empty, make_store
-from hub.store.migrate import CORE, Owner
+from hub.store.migrate import CORE, Owner, is_behind
 from hub.views import attempts
 from hub.watchdog import Watchdog, Whose, packages_of
 from hub.wiring import Wiring
@@ -66,6 +66,8 @@ from hub.worker import Worker
 SWEEP_EVERY_S = 1.0
 #: An erasure may be committed so much after the instant that it says.
 ERASED_OVERLAP_US = 60_000_000
+#: How often a node looks whether another one, of a newer version, has upgraded the tables under it.
+SCHEMA_EVERY_S = 5.0
 #: Of the task that runs a command, and of those it starts.
 _PRINCIPAL = ContextVar("principal", default=OPERATOR)
 
@@ -167,6 +169,9 @@ class HubApp:
             lambda items: self._changed(items > 0),
         )
         self._erased_from = 0
+        #: Why this process may not go on: the tables are newer than it.
+        self.outdated: ConfigError | None = None
+        self.is_outdated = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         #: Called after each commit of this process: the console's live view.
@@ -175,6 +180,7 @@ class HubApp:
     # -- the Hub that plugins see ------------------------------------------------------------------
 
     async def commit(self, unit: UnitOfWork, *, connection: str = "") -> Committed:
+        self._refuse_if_outdated()
         committed = await self.committer.commit(unit, connection=connection)
         self._changed(bool(unit.drafts))
         if any(draft.audience is not None for draft in unit.drafts):
@@ -298,7 +304,7 @@ class HubApp:
             clock=self.clock,
             lease_s=settings.worker.lease_s,
             claim_batch=settings.worker.claim_batch,
-            may_claim=self.nodes.good,
+            may_claim=lambda: self.outdated is None and self.nodes.good(),
             term=lambda: self.nodes.term,
             on_settled=lambda: self.on_change(),
         )
@@ -320,6 +326,8 @@ class HubApp:
         self._spawn(self.worker.run(), "worker")
         self._spawn(self._runs.run(), "runs")
         self._spawn(self._sweeps(), "sweeps")
+        if self.store.shared:
+            self._spawn(self._watch_schema(), "schema")
         pruner = Pruner(self.store, Rules.of(self.config, self.router), self.clock, leads=self.nodes.leads)
         self._spawn(pruner.run(), "retention")
         self.scheduler.start()
@@ -379,6 +387,7 @@ class HubApp:
 
     async def take(self, request: RawRequest) -> Taken:
         """One inbound message; raises ``NotFound`` for a name that receives nothing."""
+        self._refuse_if_outdated()
         connection = self.connections.get(request.connection)
         if connection is None or connection.receiver is None:
             raise NotFound
@@ -426,6 +435,27 @@ class HubApp:
 
     async def _back_up(self, run: RunRow) -> int:
         return await back_up(self.config, self.store, self.clock, self._owners)
+
+    async def _watch_schema(self) -> None:
+        """Until the tables are newer than this code: then it takes and begins nothing more; whoever runs it ends it."""
+        versions = [f"SELECT '{o.name}', version_num FROM {o.name}_version" for o in self._owners]  # noqa: S608
+        asked = " UNION ALL ".join(versions)
+        named = {owner.name: owner for owner in self._owners}
+        while self.outdated is None:
+            await asyncio.sleep(SCHEMA_EVERY_S)
+            try:
+                for name, version in await self.store.read(asked):
+                    is_behind(named[name], version)
+            except ConfigError as error:
+                self.outdated = error
+                log("node.outdated", node=os.uname().nodename, error=str(error))
+                self.is_outdated.set()
+            except Exception as error:  # a named edge: asked again soon
+                log("worker.blocked", reason=type(error).__name__)
+
+    def _refuse_if_outdated(self) -> None:
+        if self.outdated is not None:
+            raise Busy(str(self.outdated))
 
     async def _forget_erased(self) -> None:
         """Other nodes destroy keys too: what this one keeps in memory ends with them, a look later at most."""

@@ -324,6 +324,7 @@ _GROUPS = {
     "documents": "Văn bản / documents",
     "batches": "Đợt gửi / batches",
     "sms": "Tin nhắn SMS / SMS",
+    "subjects": "Xóa dữ liệu của một người / erasing a person",
 }
 
 

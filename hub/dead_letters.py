@@ -163,18 +163,12 @@ class Again:
 
     async def start(self, reason: str, destination: str | None, expect: int) -> None:
         """Raises: InputError (409) while another runs or when it is another number, NotFound when there is none."""
-        if self._is_running:
-            raise InputError("đang gửi lại một nhóm khác / another group is being sent", problem="busy", status=409)
         found = await _found(self._hub, reason, destination, "dead")
         found.must_be(expect)
-        if self._is_running:  # somebody else was faster while we counted
+        if self._task is not None and not self._task.done():
             raise InputError("đang gửi lại một nhóm khác / another group is being sent", problem="busy", status=409)
         self.sending = Sending(reason, found.total)
         self._task = asyncio.create_task(self._run(found, self.sending), name="again")
-
-    @property
-    def _is_running(self) -> bool:
-        return self._task is not None and not self._task.done()
 
     async def _run(self, found: _Found, sending: Sending) -> None:
         def report(progress: Any) -> None:

@@ -253,6 +253,7 @@ class Deliverer:
             if refusal is not None:
                 return refusal
             crashpoint("delivery.started")
+            job.sending = not safe
             started = self._now()
         if not self._still_ours(job.term):
             return self._put_back(job, "lease_lost", self._now())

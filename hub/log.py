@@ -21,12 +21,21 @@ from typing import Any, BinaryIO, Literal, cast
 from uuid import UUID
 
 import orjson
-import structlog
-from structlog.tracebacks import extract
 
 from hub.clock import system_clock
 from hub.contract import LogEvent
 from hub.errors import HubError
+
+# structlog looks for rich, for a console that we do not have: 67 modules, an eighth of a start.
+_rich = sys.modules.get("rich")
+sys.modules["rich"] = None  # type: ignore[assignment]  # as if it were not installed
+import structlog  # noqa: E402
+from structlog.tracebacks import extract  # noqa: E402
+
+if _rich is None:
+    del sys.modules["rich"]
+else:
+    sys.modules["rich"] = _rich
 
 Log = Callable[..., None]
 Level = Literal["info", "warning", "error"]
@@ -235,6 +244,12 @@ LOG_EVENTS: dict[str, LogEvent] = {
             "This machine's clock is off the database server's: log lines and ids carry its time.",
             ("node", "off_s"),
             "warning",
+        ),
+        LogEvent(
+            "node.outdated",
+            "Another node has upgraded the tables: this one takes and begins nothing more, and ends with exit code 2.",
+            ("node", "error"),
+            "error",
         ),
         LogEvent(
             "ledger.group_rerun",

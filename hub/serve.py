@@ -19,6 +19,9 @@ from hub.plugins import Registry
 from hub.settings import Configuration
 from hub.web import server
 
+#: How long a node that may not go on still says so.
+LINGER_S = 5.0
+
 
 async def serve_forever(
     config: Configuration,
@@ -27,7 +30,10 @@ async def serve_forever(
     with_token: bool = False,
     on_ready: Callable[[HubApp, str], None] | None = None,
 ) -> None:
-    """Runs until SIGTERM or SIGINT. ``on_ready`` gets the hub and its URL."""
+    """Runs until SIGTERM or SIGINT. ``on_ready`` gets the hub and its URL.
+
+    Raises: ConfigError when another node has upgraded the tables under this one.
+    """
     hub = HubApp(config, registry)
     await hub.open()
     runners: list[web.AppRunner] = []
@@ -59,7 +65,14 @@ async def serve_forever(
         _say(url, token)
         if on_ready is not None:
             on_ready(hub, url)
-        await stop.wait()
+        outdated = asyncio.create_task(hub.is_outdated.wait(), name="outdated")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        await asyncio.wait((stopped, outdated), return_when=asyncio.FIRST_COMPLETED)
+        outdated.cancel()
+        if hub.outdated is not None:
+            # Whoever asks /readyz sends elsewhere meanwhile.
+            await asyncio.wait((stopped,), timeout=LINGER_S)
+            raise hub.outdated
     finally:
         notify(STOPPING)
         # Together, since each may wait a moment for what is still arriving.

@@ -209,6 +209,8 @@ class Worker:
         self._wake = asyncio.Event()
         self._to_settle: list[Settlement] = []
         self._settling: list[Settlement] = []
+        #: Slots that are free once what was settled so far is committed.
+        self._kept: list[asyncio.Future[None]] = []
         self._unsure_until = self._unsure_at = 0.0
         self._settle_wake = asyncio.Event()
         #: Set while no settlement is on its way to the ledger: then a claim and the next one can share a flush.
@@ -404,6 +406,11 @@ class Worker:
             self._settle(settlement)
             if settlement.not_before_us or settlement.pause:
                 self._give_back(lane)
+            if job.sending:
+                # Another start before this end is on record would leave more than the lane's slots in doubt at a crash.
+                kept = asyncio.get_running_loop().create_future()
+                self._kept.append(kept)
+                await kept
         else:
             self._suspects.discard(job.id)
             self._wake.set()
@@ -435,9 +442,10 @@ class Worker:
                 except TimeoutError:
                     pass
                 continue
-            if len(self._to_settle) < SETTLE_AT and not self._stopping:
+            if len(self._to_settle) < SETTLE_AT and not self._stopping and not self._kept:
                 await asyncio.sleep(SETTLE_WITHIN_S)
             batch, self._to_settle = self._to_settle, []
+            kept, self._kept = self._kept, []
             self._settling = batch
             self._settled_all.clear()
             crashpoint("delivery.tried")
@@ -445,17 +453,20 @@ class Worker:
                 ok = await self._store.settle(batch, to_us(self._clock()))
             except Busy:  # kept in memory and tried again: the outcome of a try is never dropped
                 self._to_settle = batch + self._to_settle
+                self._kept += kept
                 log("worker.blocked", reason="ledger_busy")
                 await asyncio.sleep(0.5)
                 continue
             except Exception as error:  # a named edge: one that cannot be written must not keep the others from it
                 log("worker.blocked", reason=type(error).__name__)
                 await self._settle_apart(batch)
+                _free(kept)
                 continue
             finally:
                 self._settled_all.set()
             crashpoint("delivery.settled")
             self._settled(batch, ok)
+            _free(kept)
             await asyncio.sleep(0)  # a claim that waited goes first, and with it what ended meanwhile
 
     async def _settle_apart(self, batch: list[Settlement]) -> None:
@@ -493,6 +504,12 @@ class Worker:
         if wake:
             self._wake.set()
         self._on_settled()
+
+
+def _free(kept: list[asyncio.Future[None]]) -> None:
+    for slot in kept:
+        if not slot.done():
+            slot.set_result(None)
 
 
 def _plain(settlement: Settlement) -> Settlement:

@@ -57,6 +57,7 @@ def _of_kills(total: kills.Verdict) -> dict[str, Any]:
         "repeats_where_safe": total.repeats,
         "most_of_one_delivery": total.most_of_one,
         "unknown": total.unknown,
+        "taken_for_poison": total.poisoned,
         "back_ms_median": round(median(total.back_s) * 1000) if total.back_s else None,
         "broken": total.broken,
     }

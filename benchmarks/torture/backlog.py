@@ -30,9 +30,9 @@ SECOND = 1_000_000
 RATE, LIVE_RATE = 1_000, 200
 LIVE_S = 20.0
 #: Rows put in per transaction, and claimed at once.
-PAGE, CLAIM = 5_000, 500
+PAGE, CLAIM = 5_000, 750
 #: Of the clock that is moved.
-TICK_S = 0.25
+TICK_S = 0.5
 URGENT_EVERY_S = 0.1
 
 

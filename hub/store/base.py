@@ -131,6 +131,8 @@ class Job:
     #: When the running stage of the try is cancelled, on the monotonic clock, and whether it was.
     limit_s: float = 0.0
     ran_out: bool = False
+    #: Whether its start is committed: until its end is too, a crash leaves it in doubt.
+    sending: bool = False
     #: In which of its process's terms it was claimed: one that had to join anew has lost what was from before.
     term: int = 0
 

@@ -160,6 +160,9 @@ REASONS: dict[str, Pair] = {
     "no_consent": ("chưa có sự đồng ý nhận quảng cáo", "no consent to advertising is on record"),
     "quiet_hours": ("giờ yên lặng, sẽ gửi khi hết giờ", "quiet hours, it goes when they end"),
     "scheduled": ("chưa tới giờ hẹn gửi", "its time has not come yet"),
+    "budget_spent": ("đợt gửi đã hết hạn mức chi phí", "its sending has spent its budget"),
+    "carriers_full": ("các nhà mạng đang bận, tin chờ tới lượt", "the carriers are busy, it waits for room"),
+    "no_carrier": ("chưa có nhà mạng nào dùng được", "no carrier can be used now"),
     "batch_paused": ("đợt gửi đang tạm dừng", "its sending is paused"),
     "daily_limit": ("đủ số tin loại này trong 24 giờ tới số này", "the day's messages of this class to this number"),
     "number_limit": ("đủ số tin trong một giờ tới số này", "the hour's messages to this number"),
@@ -223,8 +226,8 @@ REPAIRS: dict[str, tuple[Pair, Pair, Pair]] = {
             "No connection holds most of what was added, so none was paused. {detail}",
         ),
         (
-            "Xem các dòng memory.grown trong nhật ký. Khởi động lại hub là an toàn; nếu lại tăng, gửi nhật ký cho người "
-            "viết phần mở rộng, hoặc nâng [worker] memory_mb nếu máy còn bộ nhớ.",
+            "Xem các dòng memory.grown trong nhật ký. Khởi động lại hub là an toàn; nếu lại tăng, gửi nhật ký cho "
+            "người viết phần mở rộng, hoặc nâng [worker] memory_mb nếu máy còn bộ nhớ.",
             "Look at the memory.grown lines of the log. Restarting the hub is safe; if it grows again, send the log to "
             "the plugin's author, or raise [worker] memory_mb where the machine has more.",
         ),

@@ -114,6 +114,10 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "text-missing": ("Không có nội dung", "There is no text"),
     "time-passed": ("Giờ hẹn đã qua", "That time has passed"),
     "wording": ("Cần đúng một trong hai: text hoặc template", "Give either text or template"),
+    "outdated": (
+        "Nút này ở bản cũ hơn bảng dữ liệu, đang dừng",
+        "This node is older than the tables and is stopping",
+    ),
     "busy": ("Sổ cái đang bận, chưa lưu gì; hãy thử lại sau", "The ledger is busy, nothing was stored; try again"),
     "internal": ("Lỗi trong hệ thống; chưa lưu gì thêm", "Something broke inside; see the log"),
 }

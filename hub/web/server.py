@@ -200,6 +200,8 @@ async def _healthz(request: web.Request) -> web.StreamResponse:
 async def _readyz(request: web.Request) -> web.StreamResponse:
     """The ledger takes writes; a hub in hold is ready to receive and says so."""
     hub = request.app[HUB]
+    if hub.outdated is not None:
+        return problem("outdated", 503, str(hub.outdated), headers={"Retry-After": "5"})
     try:
         await hub.store.ping()
     except Busy as busy:

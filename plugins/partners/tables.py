@@ -141,6 +141,7 @@ CHANGE: Final = query(
 # -- outages ---------------------------------------------------------------------------------------
 
 OUTAGES: Final = query(text("SELECT destination, failing_since, told FROM partners_outage WHERE connection = :of"))
+OUTAGE: Final = query(text("SELECT failing_since FROM partners_outage WHERE destination = :destination"))
 SAVE_OUTAGE: Final = query(
     text(
         "INSERT INTO partners_outage (destination, connection, failing_since, told)"

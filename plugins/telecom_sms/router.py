@@ -7,7 +7,7 @@ it waits here, in a lane per rule, so that one rule's full carriers keep nobody 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -16,6 +16,7 @@ from hub.contract import (
     Admission,
     Admit,
     Cancel,
+    CheckStep,
     Connection,
     ConnectionContext,
     DestinationSpec,
@@ -50,7 +51,7 @@ _CONCURRENCY: Final = 50
 
 def open_routes(ctx: ConnectionContext, settings: RoutesSettings) -> Connection:
     router = Routes(ctx, settings)
-    return Connection(sink=router, run=router.run)
+    return Connection(sink=router, run=router.run, check=router.check)
 
 
 class Routes:
@@ -79,6 +80,13 @@ class Routes:
     async def send(self, shipment: Shipment) -> Outcome:
         """Never asked: what is not held or cancelled is handed over."""
         return RetryLater(reason="no_carrier", scope=Scope.DESTINATION)
+
+    async def check(self) -> AsyncIterator[CheckStep]:
+        """Whether the carriers of the rules are there; each of them has a check of its own."""
+        known = self._accounts()
+        for name in self._settings.carriers():
+            said = "có / there" if name in known else "không có kết nối SMS tên này / no SMS connection of this name"
+            yield CheckStep(name, name in known, said)
 
     # -- one message -------------------------------------------------------------------------------
 

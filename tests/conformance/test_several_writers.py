@@ -558,3 +558,39 @@ async def test_a_claim_beside_a_unit_that_waits_holds_no_destination_meanwhile(r
     )
     assert settled and [j.destination for j in claimed] == ["a"]
     assert await race.one.desk.state(follower) == "pending"
+
+
+# -- diversions --------------------------------------------------------------------------------------
+
+
+async def test_what_one_node_moves_elsewhere_no_other_claims_there_and_the_other_way_round(race: Race) -> None:
+    ids = [await race.one.desk.owe_one() for _ in range(3)]
+    now = race.one.desk.now
+    moving = race.one.desk.store.divert(ids[:2], "a", "b", now)
+    moved, claimed = await race.run(moving, b"COMMIT\0", lambda: race.two.desk.claim(capacity={"a": 9}))
+    assert moved == 2 and {j.id for j in claimed} <= {ids[2]}
+    assert {j.id for j in await race.two.desk.claim(capacity={"b": 9})} == set(ids[:2])
+    other = await race.one.desk.owe_one()
+    late = race.one.desk.claim(capacity={"a": 9})
+    jobs, moved = await race.run(late, b"COMMIT\0", lambda: race.two.desk.store.divert([other], "a", "b", now))
+    assert other in {j.id for j in jobs} and moved == 0
+
+
+async def test_two_nodes_that_move_the_same_move_each_once(race: Race) -> None:
+    ids = [await race.one.desk.owe_one() for _ in range(4)]
+    stores, now = (race.one.desk.store, race.two.desk.store), race.one.desk.now
+    counts = await race.run(
+        stores[0].divert(ids, "a", "b", now), b"COMMIT\0", lambda: stores[1].divert(ids[::-1], "a", "b", now)
+    )
+    assert sum(counts) == 4
+    assert [await race.one.desk.attempts(id) for id in ids] == [["diverted"]] * 4
+
+
+async def test_a_diverted_head_and_one_that_is_owed_there_under_its_key_make_one_head(race: Race) -> None:
+    await race.one.desk.owe_one("a", order_key=KEY)
+    job = await race.one.desk.claim_one()
+    diverting = race.one.desk.settle(job, State.PENDING, spends_try=False, divert_to="b")
+    moved, _ = await race.run(diverting, b"COMMIT\0", lambda: race.two.desk.owe_one("b", order_key=KEY))
+    assert moved
+    rows = await race.one.desk.store.read("SELECT destination, state FROM queue ORDER BY state")
+    assert [tuple(row) for row in rows] == [("b", "pending"), ("b", "waiting")]

@@ -101,6 +101,16 @@ async def test_a_class_is_emptied_before_the_next_is_touched(desk: Desk) -> None
     assert [priorities[id] for id in claimed] == [0, 0, 1, 1, 2, 2]
 
 
+async def test_an_urgent_one_is_claimed_next_while_thousands_wait(desk: Desk) -> None:
+    """F16: it is found by its priority, not by its age; the thousands behind it are not looked at."""
+    await many(desk, "a", 3000, priority=2)
+    desk.clock.advance(60)
+    first = await desk.claim(capacity={"a": 5})
+    urgent = await desk.owe_one(priority=0)
+    (job,) = await desk.claim(capacity={"a": 1})
+    assert job.id == urgent and urgent not in {job.id for job in first}
+
+
 async def test_within_a_class_the_earliest_due_goes_first(desk: Desk) -> None:
     ids = {}
     for ago in (1, 3, 2):

@@ -37,7 +37,10 @@ async def test_a_lease_that_was_lost_diverts_nothing(desk: Desk) -> None:
     job = await desk.claim_one()
     await desk.crash()
     assert not await divert(desk, job)
+    again = await desk.claim_one()
+    assert not await divert(desk, job, lost_may_have_left=False), "somebody else has it now"
     assert (await desk.row(id))["destination"] == "a" and await desk.attempts(id) == ["lost"]
+    assert await divert(desk, again, lost_may_have_left=False)
 
 
 async def test_a_batch_of_settlements_diverts_some_and_delivers_others(desk: Desk) -> None:

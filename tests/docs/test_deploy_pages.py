@@ -50,7 +50,7 @@ def test_every_command_on_these_pages_exists() -> None:
 def test_every_block_is_shell_and_says_what_carries_it_out(page: Path) -> None:
     assert shell(page)
     for block in shell(page):
-        assert set(block.words) <= {"sh", "machine", "new-machine", "same-machine", "container", "postgres"}, (
+        assert set(block.words) <= {"sh", "machine", "new-machine", "same-machine", "container", "postgres", "deb"}, (
             block.words
         )
         subprocess.run(["bash", "-n", "-c", block.text], check=True)
@@ -59,7 +59,7 @@ def test_every_block_is_shell_and_says_what_carries_it_out(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_names_this_version_and_files_that_exist(page: Path) -> None:
     text = page.read_text("utf-8")
-    assert set(re.findall(r"unionhub[-:](\d+\.\d+\.\d+)", text)) <= {__version__}
+    assert set(re.findall(r"unionhub[-_:](\d+\.\d+\.\d+)", text)) <= {__version__}
     for name in re.findall(r"(?:deploy|systemd)/[A-Za-z@./_-]+\b", text):
         path = name if name.startswith("deploy/") else f"deploy/{name}"
         if "systemd/system" not in name:

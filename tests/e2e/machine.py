@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,11 +18,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import stand_in
+from tests.e2e.debian import WAY_OUT
 from tests.e2e.installation import free_ports
 from tests.postgres import Server
 
 ROOT = Path(__file__).parents[2]
 CONTAINERFILE = ROOT / "deploy" / "Containerfile"
+_COUNTING = '"$@"; code=$?; cat /proc/net/dev /proc/net/snmp6 > "$0"; exit $code'
 _ENV = {name: value for name, value in os.environ.items() if not name.startswith(("UNIONHUB_", "PYTEST_", "PG"))}
 
 
@@ -78,11 +81,18 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
         yield
 
 
-def without_network() -> list[str]:
-    """Words before a command that leave it no network interface at all; none where the system does not allow that."""
-    words = ["unshare", "--net", "--map-root-user"]
+def without_network(counted: Path) -> list[str]:
+    """Words before a command that leave it no network; none where the system does not allow that.
+
+    Where ``ip`` is there it has a way out that leads nowhere, and what it tried to send is written to ``counted``;
+    elsewhere it has no interface at all.
+    """
+    bare = ["unshare", "--net", "--map-root-user"]
+    counting = [*bare, "sh", str(WAY_OUT), "sh", "-c", _COUNTING]
     try:
-        return words if subprocess.run([*words, "true"], capture_output=True).returncode == 0 else []
+        if subprocess.run([*counting, os.devnull, "true"], capture_output=True).returncode == 0:
+            return [*counting, str(counted)]
+        return bare if subprocess.run([*bare, "true"], capture_output=True).returncode == 0 else []
     except FileNotFoundError:
         return []
 
@@ -103,7 +113,7 @@ class Machine:
     @classmethod
     def new(cls, folder: Path, postgres: Server | None = None) -> Machine:
         free = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-        made = cls(folder / "máy", free, without_network(), postgres)
+        made = cls(folder / "máy", free, without_network(folder / "máy/packets"), postgres)
         for place in ("home", "shims", "opt", "etc/systemd/system", "usr/local/bin", "var/lib"):
             (made.root / place).mkdir(parents=True, exist_ok=True)
         for name in stand_in.COMMANDS:
@@ -136,7 +146,7 @@ class Machine:
         script = stand_in.placed(commands, self.root)
         for named, free in self.ports.items():
             script = script.replace(f"127.0.0.1:{named}", f"127.0.0.1:{free}")
-        environ = {**_ENV, "PATH": path, "STAND_IN_WITHOUT_NETWORK": " ".join(self.offline)}
+        environ = {**_ENV, "PATH": path, "STAND_IN_WITHOUT_NETWORK": shlex.join(self.offline)}
         if self.postgres is not None:
             script = script.replace("db.example:5432", f"127.0.0.1:{self.postgres.port}")
             environ["STAND_IN_POSTGRES"] = f"{self.postgres.programs}|{self.postgres.port}"

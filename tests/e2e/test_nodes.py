@@ -22,10 +22,10 @@ from uuid import UUID
 import pytest
 
 from tests.command_line import Run, unionhub
+from tests.e2e.child import PATIENCE_S, Process
 from tests.e2e.installation import ROOT, Installation
 from tests.e2e.installation import until as until_within
 from tests.e2e.node import PAGES
-from tests.e2e.test_kill import PATIENCE_S, Process
 from tests.ledger import OPEN
 from tests.postgres import Server
 

@@ -227,7 +227,7 @@ def test_a_stop_under_load_loses_and_doubles_nothing(crowd: Installation, by: si
 def test_a_stop_does_not_wait_for_those_who_never_answer(crowd: Installation) -> None:
     for name in REACHED:
         crowd.behave(name, withhold=True)
-    with crowd.hub() as hub:
+    with crowd.hub(UNIONHUB_WORKER__STOP_WITHIN_S="4") as hub:
         address = urllib.parse.urlsplit(hub.base)
         host = (address.hostname or "", address.port or 0)
         with socket.create_connection(host) as slow, socket.create_connection(host) as reader:
@@ -237,7 +237,7 @@ def test_a_stop_does_not_wait_for_those_who_never_answer(crowd: Installation) ->
             )
             reader.sendall(b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             until(lambda: crowd.behave("telecom_sms")["in_flight"] > 0 and crowd.count(IN_HAND) >= 20, every_s=0.01)
-            assert hub.stop(within_s=10.0) == 0
+            assert hub.stop(within_s=4.0) == 0
     assert crowd.count(IN_HAND) == 0
     unknown = crowd.states("nha-mang").get("unknown", 0)
     assert unknown > 0, "an SMS without an answer is unknown, not sent again"

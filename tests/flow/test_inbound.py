@@ -16,6 +16,7 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from hub import views
+from hub.store.sqlite.writer import Writer
 from hub.testing import eventually
 from tests.engines import stored_bytes
 from tests.flow.front_door import (
@@ -494,6 +495,7 @@ async def test_an_error_of_ours_tells_nobody_what_it_was_about(tmp_path: Path, m
 async def test_a_ledger_that_cannot_be_written_answers_busy_and_recovers_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Writer.__init__, "__defaults__", (1.0,))  # the same writer, with less patience
     async with open_door(tmp_path, monkeypatch) as door:
         assert orjson.loads((await door.get("/readyz")).body) == {"status": "ready", "held": None}
         before = await door.rows()

@@ -270,7 +270,7 @@ async def test_a_run_whose_claim_was_not_heard_of_is_run_all_the_same(tmp_path: 
         async def all_ended() -> bool:
             return await a.store.read("SELECT count(*) FROM run WHERE state IN ('due', 'running')") == [(0,)]
 
-        for n in range(8):
+        for n in range(4):
             assert await a.pull_now("archive")
             line.to_lose = 1  # most likely the claim's: it is asked for at once
             await eventually(lambda: line.lost > n)  # noqa: B023

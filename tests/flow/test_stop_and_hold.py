@@ -75,7 +75,8 @@ async def test_stops_at_any_moment_of_the_claim_lose_and_double_nothing(site: Si
     sink = site.sink("alpha", resend_is_safe=safe, concurrency=4)
     site.settings = {"worker": {"stop_within_s": 20}}  # on a busy machine a claim takes its time
     wanted: list[str] = []
-    for moment in range(12):
+    # A start takes longer there, and a claim more moments.
+    for moment in range(0, 12, 2) if site.database_url else range(12):
         async with site.running() as hub:
             wanted += await emit(hub, 20)
             for _ in range(moment):

@@ -14,7 +14,7 @@ from zlib import crc32
 import orjson
 import pytest
 
-from benchmarks.__main__ import SUITE, _median, chosen, one
+from benchmarks.__main__ import PEERS, SUITE, _median, chosen, one
 from benchmarks.baseline import client, sockets
 from benchmarks.deliver import bulk_rate, running_sink, tally
 from benchmarks.workload import member_data, raw_requests, signed_requests
@@ -111,8 +111,10 @@ def test_a_short_run_ends_with_a_ratio_to_its_yardstick(arguments: list[str]) ->
 
 
 def test_the_suite_names_only_what_can_be_run() -> None:
-    assert all((ROOT / "benchmarks" / f"{arguments[0]}.py").exists() for arguments, _ in SUITE.values())
-    assert chosen(["deliver", "idle"]) == ["deliver.sqlite", "deliver.postgres", "idle"] and chosen(["nonsense"]) == []
+    assert all((ROOT / "benchmarks" / f"{arguments[0]}.py").exists() for arguments, _ in {**SUITE, **PEERS}.values())
+    assert chosen(["deliver", "idle"]) == ["deliver.sqlite", "deliver.postgres", "deliver.postgres_2p", "idle"]
+    assert chosen(["nonsense"]) == [] and not set(chosen([])) & set(PEERS)
+    assert chosen(["peer"], peers=True) == list(PEERS)
 
 
 def test_the_middle_run_counts_and_a_failed_one_is_told() -> None:

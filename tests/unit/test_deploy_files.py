@@ -99,7 +99,7 @@ def test_the_environment_reads_the_same_for_systemd_and_for_the_shell(tmp_path: 
 
 
 def test_the_scripts_may_be_executed_and_are_shell() -> None:
-    for script in (DEPLOY / "install.sh", DEPLOY / "systemd" / "unionhub"):
+    for script in (DEPLOY / "install.sh", DEPLOY / "systemd" / "unionhub", *(DEPLOY / "debian").iterdir()):
         assert os.access(script, os.X_OK), script.name
         subprocess.run(["sh", "-n", str(script)], check=True)
     text = (DEPLOY / "install.sh").read_text("utf-8")
@@ -107,10 +107,10 @@ def test_the_scripts_may_be_executed_and_are_shell() -> None:
 
 
 def test_make_has_a_target_for_the_bundle() -> None:
-    done = subprocess.run(["make", "-n", "bundle"], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert "deploy/bundle.py" in done.stdout, done.stderr
+    done = subprocess.run(["make", "-n", "bundle", "deb"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "deploy/bundle.py" in done.stdout and "deploy.deb" in done.stdout, done.stderr
     helped = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
-    assert "make bundle" in helped
+    assert "make bundle" in helped and "make deb" in helped
 
 
 # -- container -------------------------------------------------------------------------------------

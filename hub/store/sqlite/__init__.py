@@ -138,6 +138,7 @@ class SqliteStore(Ledger):
         if db is None:
             db = self._connect()
             db.execute("PRAGMA query_only = ON")
+            db.execute("PRAGMA cache_size = -2000")  # the writer's pages count, and the system keeps the rest
             self._local.db = db
             self._reader_connections.append(db)
         me = threading.get_ident()

@@ -16,6 +16,7 @@ from plugins.partners import commands, tables, trial
 from plugins.partners import params as p
 from plugins.partners import portal_tables as own
 from plugins.partners.access import endpoint_row, sending
+from plugins.partners.health import DISABLE_AFTER
 from plugins.partners.inbox import INBOX, KEEP, KEEP_FOR
 from plugins.partners.managed import subject_of
 from plugins.partners.portal.account import granted_types, grants_of, quiet
@@ -48,8 +49,11 @@ async def page(view: View, tested: Any = None) -> PageResponse:
         raise NotFound from None
     rows = await view.hub.fetch(own.DELIVERIES(destination=destination, before=before, limit=PAGE + 1))
     standing = await view.hub.fetch(own.STANDING(destination=destination))
+    outage = await view.hub.fetch(tables.OUTAGE(destination=destination))
     return view.page(
         "endpoint.html",
+        failing_since=outage[0][0] if outage else None,
+        switched_off_at=outage[0][0] + int(DISABLE_AFTER.total_seconds() * 1_000_000) if outage else None,
         name=row[1],
         url=row[2],
         is_inbox=row[2] == INBOX,

@@ -328,6 +328,7 @@ async def test_a_server_that_was_lost_recovers_everything_counted_first(site: Si
 
         await eventually(dead, 30)
         _, page = await dev.get("/portal/endpoints/chinh")
+        assert "Lỗi liên tục từ" in page and "địa chỉ bị tắt lúc" in page
         found = re.search(rf"deliveries/([0-9a-f-]{{36}})\"><code>{failed[0]}", page)
         assert found is not None
         one = f"/portal/endpoints/chinh/deliveries/{found[1]}"
@@ -364,6 +365,13 @@ async def test_a_server_that_was_lost_recovers_everything_counted_first(site: Si
         await eventually(recovered, 30)
         seen = {each for each in (*never, *failed) if any(each.encode() in body for body in partner.bodies)}
         assert seen == {*never, *failed}
+
+        async def taken_back() -> bool:
+            return "Lỗi liên tục từ" not in (await dev.get("/portal/endpoints/chinh"))[1]
+
+        await eventually(taken_back, 30)
+        assert await site.hub.store.pause("destination", "doi-tac/so-noi-vu.chinh", "hub", "failing_too_long", 0)
+        assert "Địa chỉ này đang tạm dừng" in (await dev.get("/portal/endpoints/chinh"))[1]
         assert "Gửi lại 0 sự kiện" in (await dev.get("/portal/endpoints/chinh/replay?mode=missing"))[1]
 
 

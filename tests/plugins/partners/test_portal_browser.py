@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
+from hub.model import State
 from hub.testing import eventually
 from tests.e2e.test_console_browser import Watched, browsing
 from tests.plugins.partners.test_kit import KITS, Server, examined, serving
@@ -57,6 +58,11 @@ async def adds_a_server(page: Page, site: Site, port: int) -> str:
     return secret
 
 
+async def settled(site: Site, state: State, count: int) -> bool:
+    rows = await site.hub.store.read("SELECT id FROM delivery WHERE destination = ? AND state = ?", (TO, state))
+    return len(rows) == count
+
+
 async def recovers(page: Page, site: Site, count: int) -> None:
     await page.goto(f"{site.url}/portal/endpoints/chinh")
     await page.get_by_label("Sự kiện mỗi giây").select_option("100")
@@ -94,14 +100,11 @@ async def test_a_developer_sees_a_verified_event_passes_the_exam_loses_the_serve
             assert not (await examined(server.url, secret, tmp_path))["failed"]
             first = await site.publish("U-first")
             await until_done(server, {first})
+            # It is stopped only when its answer has come: else it would get this one again, as it should.
+            await eventually(lambda: settled(site, State.DELIVERED, 1), 30)
 
         lost = [await site.publish(f"U-lost-{n}") for n in range(3)]
-
-        async def given_up() -> bool:
-            rows = await site.hub.store.read("SELECT count(*) FROM delivery WHERE state = 'dead'")
-            return bool(rows[0][0] == len(lost))
-
-        await eventually(given_up, 30)
+        await eventually(lambda: settled(site, State.DEAD, len(lost)), 30)
         async with serving(KITS["python"], tmp_path, secret, port=port) as server:
             await recovers(page, site, len(lost))
             await until_done(server, set(lost))

@@ -60,6 +60,19 @@ def test_ed25519_keys_are_those_of_rfc_8032() -> None:
     assert parse_public_key(shown).public_bytes_raw() == public
 
 
+def test_the_v1a_signature_of_the_specification_comes_out() -> None:
+    """Source: Standard Webhooks 1.0, the v1a of its example headers; key and message: Svix's own test of that value."""
+    private = parse_private_key(
+        "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+    )
+    message_id, at, body = "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b'{"test": 2432232314}'
+    signature = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
+    assert sign_v1a(private, message_id, at, body) == signature
+    given = {"webhook-id": message_id, "webhook-timestamp": str(at), "webhook-signature": signature}
+    public = parse_public_key(public_key(private))
+    assert verify([public], given, body, datetime.fromtimestamp(at, UTC)) == message_id
+
+
 def test_what_the_private_key_signs_the_public_key_takes_and_nothing_else() -> None:
     good = sign_v1a(PRIVATE, "m-1", AT, BODY)
     assert verify([PUBLIC], headers(good), BODY, NOW) == "m-1"

@@ -132,6 +132,17 @@ async def test_what_waits_at_a_carrier_that_is_down_goes_through_the_other(
         assert (a["fit"], a["reason"], b["fit"]) == (False, "slow", True)
 
 
+async def test_a_carrier_that_is_not_there_is_named_and_the_others_are_used(
+    tmp_path: Path, installed: Registry, carrier: Carrier, other: Carrier
+) -> None:
+    rules = [{"name": "all", "carriers": [{"connection": "gone", "weight": 9}, {"connection": "b"}]}]
+    async with two_carriers(tmp_path, installed, carrier, other, rules=rules) as hub:
+        check = hub.connections["sms"].check
+        assert check is not None and [(step.step, step.ok) async for step in check()] == [("gone", False), ("b", True)]
+        await command(hub, "sms send", name="mot", to=PHONES[0], text="Chuc mung", purpose="care", via="b")
+        await eventually(lambda: len(other.taken()) == 1)
+
+
 async def test_a_message_a_carrier_cannot_take_now_is_tried_at_the_other_at_once(
     tmp_path: Path, installed: Registry, carrier: Carrier, other: Carrier
 ) -> None:
@@ -140,6 +151,10 @@ async def test_a_message_a_carrier_cannot_take_now_is_tried_at_the_other_at_once
         await announce(hub, "Chúc mừng năm mới")
         await outcome(hub, delivered=60, cancelled_same_recipient=1)
         assert len(other.taken()) == 60 and (await where(hub))["b delivered"] == 60
+        billed = (await command(hub, "sms costs"))["costs"]
+        assert {line["connection"]: line["messages"] for line in billed} == {"b": 60}, (
+            "nobody pays the one that refused"
+        )
 
 
 async def test_what_may_have_arrived_never_moves(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from datetime import date, timedelta
 from itertools import chain, repeat
@@ -14,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hub.contract import Principal
+from hub.contract import Committed, Principal, UnitOfWork
 from hub.errors import InputError, NotFound
 from hub.model import Json
 from plugins.telecom_sms.commands import COMMANDS
 from plugins.telecom_sms.numbers import Number, masked, read_number
 from plugins.telecom_sms.preview import preview
-from plugins.telecom_sms.recipients import of_file, of_table
+from plugins.telecom_sms.recipients import PAGE, Recipient, of_file, of_table
 from plugins.telecom_sms.rules import Price
 from plugins.telecom_sms.settings import SmsSettings
 from plugins.telecom_sms.templates import fields_of, stray_braces
@@ -302,6 +303,24 @@ async def test_ten_thousand_rows_with_37_bad_ones_are_37_reasons_and_nothing_sen
     shown = BY_NAME["send-file"].render
     assert shown is not None and "… và 17 dòng khác." in shown(answer, "vi")
     assert "0962" not in str(answer["problems"])
+
+
+async def test_a_long_list_is_gone_through_in_pages_and_never_held_as_objects(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("ho ten,sdt\n" + "".join(f"Nguoi {n},0962{n:06}\n" for n in range(3000)))
+    office, held, units = Office(), [], []
+    commit = office.hub.commit
+
+    async def counted(unit: UnitOfWork) -> Committed:
+        units.append(len(unit.drafts))
+        held.append(sum(type(thing) is Recipient for thing in gc.get_objects()))
+        return await commit(unit)
+
+    office.hub.commit = counted  # type: ignore[method-assign]
+    await office.do("template", name="moi", text="Moi {ho_ten} hop", purpose="care")
+    answer = await office.do("send-file", name="tet", template="moi", purpose="care", file=path)
+    assert answer["sent"] and answer["messages"] == len(office.hub.drafts) == 3000
+    assert max(units) == PAGE and max(held) <= 2 * PAGE
 
 
 async def test_bad_rows_are_left_out_only_when_somebody_says_so(tmp_path: Path) -> None:
