@@ -55,7 +55,7 @@ class _Params(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-#: The API's document lists what ``one_of`` names: an installation knows it only when its plugins are loaded.
+#: The API's description lists what ``one_of`` names: an installation knows it only when its plugins are loaded.
 _Scope = Annotated[str, Field(max_length=60, json_schema_extra={"one_of": "scopes"})]
 
 

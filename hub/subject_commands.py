@@ -26,7 +26,7 @@ class Nothing(BaseModel):
 class Erase(BaseModel):
     model_config = ConfigDict(extra="forbid")
     subject: str = Field(
-        min_length=1, max_length=200, description="Id of the person, as members show and events list say it.",
+        min_length=1, max_length=200, description="Id of the person, as events list says it.",
         json_schema_extra={"argument": True},
     )  # fmt: skip
     reason: str = Field(
