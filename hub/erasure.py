@@ -44,8 +44,8 @@ async def found(store: Store, subject: str) -> Json:
     rows = await store.read("SELECT wrapped IS NOT NULL FROM subject_key WHERE subject = ?", (subject,))
     if not rows:
         raise NotFound(
-            "không có dữ liệu nào niêm phong cho mã này; mã có trong: unionhub events list / nothing was sealed for this"
-            " id; ids stand in: unionhub events list"
+            "không có dữ liệu nào niêm phong cho mã này; mã có trong: unionhub events list / nothing was sealed for"
+            " this id; ids stand in: unionhub events list"
         )
     ((events,),) = await store.read("SELECT count(*) FROM event WHERE subject = ?", (subject,))
     states = Counter(state for _, state in await store.read(_OWED, (subject,)))
