@@ -1,7 +1,8 @@
 """The lease loop: claims due deliveries, runs them per destination, commits their settlements in batches.
 
 One lane per destination keeps its concurrency and pace, so that a slow destination takes no slot of
-another. A slot is free when its try ends; the settlement commits behind it.
+another. A slot is free when its try ends and the settlement commits behind it; where a resend is unsafe, when
+that end is on record.
 """
 
 from __future__ import annotations
