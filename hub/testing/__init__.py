@@ -156,7 +156,12 @@ def configuration(
     subscriptions: Sequence[Mapping[str, Any]] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> Configuration:
-    """A configuration as if read from ``folder/config``; ``connections``: name -> {type, settings, schedule}."""
+    """A configuration as if read from ``folder/config``; ``connections``: name -> {type, settings, schedule}.
+
+    Memory is not watched unless ``settings`` say so: a process that runs tests holds more than a hub.
+    """
+    given_settings = dict(settings or {})
+    given_settings["worker"] = {"memory_mb": 0, **given_settings.get("worker", {})}
     made = {}
     for name, given in connections.items():
         kind = registry.connector_types[given.get("type", name)]
@@ -172,7 +177,7 @@ def configuration(
     (folder / "config").mkdir(exist_ok=True)
     return Configuration(
         folder=folder / "config",
-        hub=HubSettings(**(settings or {})),
+        hub=HubSettings(**given_settings),
         connections=made,
         subscriptions=tuple(SubscriptionSettings.model_validate(s) for s in subscriptions),
     )

@@ -175,13 +175,14 @@ async def test_one_that_leaks_is_named_and_put_aside_while_the_others_go_on(
     site.subscriptions += [subscription("good"), subscription("bad")]
     sent = 0
     async with site.running() as hub:
-        while not lines(log, "memory.grown"):
+        # A first look may see too little of it on a busy machine, and then names nobody.
+        while not (named := {(line["plugin"], line["connection"]) for line in lines(log, "memory.grown")} - {("", "")}):
             text = str(sent).ljust(10 if own else 30_000)
             await hub.commit(UnitOfWork(drafts=[thing(f"{sent}-{n}", text) for n in range(10)]))
             sent += 10
             assert sent < 30_000, "nobody was named"
             await eventually(lambda: len(good.sent) > sent - 50)  # noqa: B023 - what waits is memory too
-        assert {(line["plugin"], line["connection"]) for line in lines(log, "memory.grown")} == {(HERE, "bad")}
+        assert named == {(HERE, "bad")}
         await paused(hub, "connection", "bad", "plugin_leaks")
         await reach_count(hub, "good", sent)
         assert not tracemalloc.is_tracing(), "it costs, and is off again"

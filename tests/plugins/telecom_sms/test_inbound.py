@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.errors import Busy
+from hub.contract import ASK_AGAIN, Admit, Cancel, Shipment, UnitOfWork
+from hub.errors import Busy, Conflict
 from plugins.telecom_sms.inbound import Inbox, Meaning, meaning_of
 from plugins.telecom_sms.policy import Gate
 from plugins.telecom_sms.smpp import pdu, split
@@ -45,6 +46,19 @@ class Letterbox:
     def refusals(self) -> list[tuple[str, str, str]]:
         rows = self.hub.db.execute("SELECT purpose, reason, said FROM telecom_sms_optout ORDER BY purpose").fetchall()
         return [tuple(row) for row in rows]
+
+    async def refused(self, gate: Gate, asked: Shipment) -> str:
+        """Begins the message as the hub does; why it may not be sent, or ""."""
+        while isinstance(answer := await gate.admit(asked), Admit):
+            try:
+                await self.hub.commit(UnitOfWork(guards=answer.guards))
+            except Conflict as conflict:
+                if conflict.otherwise == ASK_AGAIN:
+                    continue
+                return conflict.otherwise
+            return ""
+        assert isinstance(answer, Cancel)
+        return answer.reason
 
     def parts_kept(self) -> int:
         return int(self.hub.db.execute("SELECT count(*) FROM telecom_sms_part").fetchone()[0])
@@ -194,7 +208,7 @@ async def test_a_refusal_is_confirmed_once_a_day_and_nothing_more_is_sent() -> N
         "CONGDOAN: da ghi nhan, tu nay khong nhan tin SMS toi so nay. Nhan lai: soan DONG Y."
     ]
     gate = Gate(box.hub, "carrier", box.settings)
-    assert str(await gate.admit(shipment("Chào", purpose="care"))) == "Cancel(reason='opted_out')"
+    assert await box.refused(gate, shipment("Chào", purpose="care")) == "opted_out"
     box.hub.at += timedelta(days=1)
     await box.hear("TU CHOI")
     assert len(box.confirmations()) == 2
@@ -218,9 +232,9 @@ async def test_a_wrong_person_is_never_written_to_again_unless_they_ask() -> Non
     box = Letterbox()
     await box.hear("Sai số")
     gate = Gate(box.hub, "carrier", box.settings)
-    assert "wrong_person" in str(await gate.admit(shipment("Chào", purpose="operations")))
+    assert await box.refused(gate, shipment("Chào", purpose="operations")) == "wrong_person"
     await box.hear("DONG Y")
-    assert "Admit" in str(await gate.admit(shipment("Chào", purpose="operations")))
+    assert await box.refused(gate, shipment("Chào", purpose="operations")) == ""
     assert box.refusals() == []
 
 
