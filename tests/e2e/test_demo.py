@@ -174,6 +174,15 @@ def test_the_balance_sees_an_id_removed_doubled_foreign_or_refused(copy: Books) 
     assert len(faults) == 5
 
 
+def test_what_was_sent_twice_is_named_once_each(copy: Books) -> None:
+    """Also where two deliveries are owed to one phone, so that both expect the same id."""
+    sms = copy.logs["telecom_sms"]
+    lines = lines_of(sms)
+    write(sms, [*lines, *lines])
+    sent = {f"sent twice: {line['id']}" for line in lines if line["verdict"] == "taken"}
+    assert sorted(f for f in balance(copy).faults if "sent twice" in f) == sorted(sent)
+
+
 def test_the_balance_sees_a_delivery_that_is_gone_and_a_stop_that_took_too_long(copy: Books) -> None:
     with change(copy) as db:
         db.execute("DELETE FROM delivery WHERE id = (SELECT id FROM delivery WHERE destination = 'bhxh-tinh' LIMIT 1)")
