@@ -230,11 +230,14 @@ class Gate:
         if known.budget is None:
             return None
         self._budgeted.add(asked.campaign)
-        if known.spent - known.own_dong + self._dong(asked, known.network or asked.number.network) <= known.budget:
+        dong = self._dong(asked, known.network or asked.number.network)
+        if known.spent - known.own_dong + dong <= known.budget:
             return None
-        await self._hub.commit(
-            UnitOfWork(statements=[tables.STOP_AT_BUDGET(campaign=asked.campaign, now=to_us(asked.now))])
-        )
+        stop = tables.STOP_AT_BUDGET(
+            campaign=asked.campaign, phone_hash=asked.phone_hash, delivery_id=asked.shipment.id, dong=dong,
+            now=to_us(asked.now),
+        )  # fmt: skip
+        await self._hub.commit(UnitOfWork(statements=[stop]))
         return Hold(asked.now + _PAUSE_LEAST, "budget_spent")
 
     def _dong(self, asked: _Asked, network: str) -> int:

@@ -195,9 +195,11 @@ UNCHARGE: Final = _query(
     "UPDATE telecom_sms_sent SET segments = 0, dong = 0"
     " WHERE campaign = :campaign AND phone_hash = :phone_hash AND delivery_id = :delivery_id"
 )
+#: Touches no row when something was given back since it was looked at: what fits again must not be paused.
 STOP_AT_BUDGET: Final = _query(
     "UPDATE telecom_sms_batch SET paused_at = :now, paused_by = 'budget' WHERE id = :campaign AND paused_at IS NULL"
-)
+    " AND spent + :dong - ", _OWN_DONG, " > budget",
+)  # fmt: skip
 LAST_REFERENCE: Final = _query(
     "SELECT last_reference FROM telecom_sms_counter WHERE sender = :sender AND phone_hash = :phone_hash"
 )

@@ -119,11 +119,12 @@ async def test_one_in_five_refused_for_now_all_arrive_once(
 async def test_a_connection_that_ends_with_submits_unanswered_doubles_nothing_and_loses_nothing(
     tmp_path: Path, installed: Registry, carrier: Carrier, how: str
 ) -> None:
-    carrier.smsc.change({"slow_ms": 100})
-
     async def end() -> None:
         await until(lambda: carrier.count("in_flight") >= 10)
         carrier.smsc.drop() if how == "drop" else carrier.smsc.unbind_all()
+        carrier.smsc.change({"withhold": False})
+
+    carrier.smsc.change({"withhold": True})
 
     ending = asyncio.create_task(end())
     replies = await bare(carrier, 30)
@@ -131,6 +132,7 @@ async def test_a_connection_that_ends_with_submits_unanswered_doubles_nothing_an
     assert sum(not isinstance(reply, Answer) for reply in replies) >= 10
     people = People(60)
     async with hub_with(tmp_path, installed, carrier, people, response_timeout_s=2.0) as hub:
+        carrier.smsc.change({"withhold": True})
         await announce(hub, TEXT)
         await end()
         seen = await settled(hub)
