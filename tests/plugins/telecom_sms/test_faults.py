@@ -125,7 +125,6 @@ async def test_a_connection_that_ends_with_submits_unanswered_doubles_nothing_an
         carrier.smsc.change({"withhold": False})
 
     carrier.smsc.change({"withhold": True})
-
     ending = asyncio.create_task(end())
     replies = await bare(carrier, 30)
     await ending

@@ -7,15 +7,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from plugins.telecom_sms.simulator.journal import taken_id
+from tests.e2e.installation import until
 
 from .kill_victim import TEXT
 from .support import KEY
@@ -44,14 +43,6 @@ def line_of(process: subprocess.Popen[bytes]) -> bytes:
     return process.stdout.readline()
 
 
-def wait_for(claim: Callable[[], Any]) -> Any:
-    end = time.monotonic() + PATIENCE_S
-    while not (found := claim()):
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.02)
-    return found
-
-
 def state(control: int) -> dict[str, Any]:
     with urllib.request.urlopen(f"http://127.0.0.1:{control}/control", timeout=10) as answer:
         found: dict[str, Any] = json.load(answer)
@@ -78,12 +69,12 @@ def test_three_kills_and_lost_answers_lose_nothing_double_nothing_and_every_doub
         for taken in KILLS_AT:
             hub = started(*victim)
             assert line_of(hub) == b"ready\n"
-            wait_for(lambda at=taken: state(ready["control"])["taken"] >= at)
+            until(lambda at=taken: state(ready["control"])["taken"] >= at, PATIENCE_S, every_s=0.02)
             ended(hub, signal.SIGKILL)
         hub = started(*victim)
         assert line_of(hub) == b"ready\n"
-        wait_for(lambda: len(ledger(folder)) == COUNT + 1 and not _under_way(folder))
-        wait_for(lambda: state(ready["control"])["receipts_pending"] == 0 and not _under_way(folder))
+        until(lambda: len(ledger(folder)) == COUNT + 1 and not _under_way(folder), PATIENCE_S)
+        until(lambda: state(ready["control"])["receipts_pending"] == 0 and not _under_way(folder), PATIENCE_S)
         lost = state(ready["control"])["lost"]
         ended(hub, signal.SIGTERM)
     finally:
