@@ -94,6 +94,10 @@ class Router:
         self._by_name = {s.name: s for s in self.subscriptions}
         self.edition += 1
 
+    def ahead(self, subscriptions: Iterable[Subscription]) -> Router:
+        """What this one will be once its subscriptions are replaced by these."""
+        return Router(subscriptions, self._thin)
+
     def routes(self, event_type: str) -> tuple[Route, ...]:
         """What an event of this type is owed, in the order of the configuration."""
         known = self._routes.get(event_type)

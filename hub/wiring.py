@@ -53,13 +53,15 @@ class Wiring:
         for name, connection in self._connections.items():
             if connection.routes is not None:
                 subscriptions += _own(name, await connection.routes())
-        self._router.replace(subscriptions)
-        await self._keep_projections()
         targets, lanes = self._destinations()
+        # First what is sent where is kept, then anything is owed there: what a unit owes to a destination that is not
+        # committed yet makes it due for nobody, and would lie there until somebody configures again.
+        await self._keep_projections(self._router.ahead(subscriptions))
+        await self._configure(targets, lanes)
+        self._router.replace(subscriptions)
         for mine, new in ((self.targets, targets), (self.lanes, lanes)):
             mine.clear()
             mine.update(new)  # type: ignore[arg-type]  # one pair after the other, each of one type
-        await self._configure()
 
     def _destinations(self) -> tuple[dict[str, Target], dict[str, LaneSpec]]:
         targets: dict[str, Target] = {}
@@ -78,17 +80,17 @@ class Wiring:
             lanes["handler:" + name] = LaneSpec(10)
         return targets, lanes
 
-    async def _configure(self) -> None:
+    async def _configure(self, targets: Mapping[str, Target], lanes: Mapping[str, LaneSpec]) -> None:
         rows = [ConnectionRow(name, self.config.connections[name].type) for name in self._connections]
         rows.append(ConnectionRow(INTERNAL, "internal"))
-        destinations = [DestinationRow(id, t.connection, self.lanes[id].spacing_us) for id, t in self.targets.items()]
+        destinations = [DestinationRow(id, t.connection, lanes[id].spacing_us) for id, t in targets.items()]
         await self._store.configure(rows, destinations)
 
-    async def _keep_projections(self) -> None:
+    async def _keep_projections(self, router: Router) -> None:
         current = {
             route.projection.id: orjson.dumps(route.projection.fields)
             for name in self._event_types
-            for route in self._router.routes(name)
+            for route in router.routes(name)
         }
         current[projection(()).id] = orjson.dumps(())
         kept = await self._store.keep_projections(current)

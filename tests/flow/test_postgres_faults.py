@@ -23,12 +23,13 @@ from hub.contract import Connection, UnitOfWork
 from hub.errors import Busy
 from hub.model import Draft
 from hub.retry import SECOND
-from hub.testing import RecordingSink, eventually
+from hub.testing import RecordingSink, StandingClock, eventually
 from tests.conftest import migrated
 from tests.engines import put_key
-from tests.flow.conftest import THING, emit, reach, states
+from tests.flow.conftest import THING, Site, emit, reach, states
 from tests.flow.fleet import Archive, Fleet
 from tests.flow.front_door import QUESTION, Door, open_door, question, signed
+from tests.flow.test_rewiring import Endpoints, running
 from tests.ledger import check_books
 from tests.postgres import Server, running_postgres
 
@@ -172,6 +173,35 @@ async def locked(dsn: str, table: str) -> AsyncIterator[None]:
             yield
     finally:
         await somebody.close()
+
+
+async def test_a_destination_is_known_to_the_ledger_before_anything_is_owed_there(
+    tmp_path: Path, dsn: str, clock: StandingClock
+) -> None:
+    put_key(tmp_path)
+    site, endpoints = Site(tmp_path, clock, database_url=dsn), Endpoints()
+    endpoints.names = ["a"]
+    async with running(site, endpoints, clock) as hub, asyncio.TaskGroup() as group:
+        endpoints.names = ["a", "b"]
+        owed = "SELECT DISTINCT destination FROM queue"
+        async with locked(dsn, "connection"):  # the events' units need it only where something is due
+            group.create_task(hub.rewire())
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'RowExclusiveLock'"
+            await eventually(lambda: is_true(hub, waiting))
+            await emit(hub, 2)
+            assert await hub.store.read(owed) == [("many/a",)]
+        await eventually(lambda: routed_to(hub, 2))
+        await emit(hub)
+        await reach(hub, ["delivered"] * 4)
+        assert (len(endpoints.got("a")), len(endpoints.got("b"))) == (3, 1)
+
+
+async def is_true(hub: HubApp, sql: str) -> bool:
+    return bool((await hub.store.read(sql))[0][0])
+
+
+async def routed_to(hub: HubApp, destinations: int) -> bool:
+    return len(hub.router.subscriptions) == destinations
 
 
 async def test_whoever_meets_a_lock_waits_for_it_and_nobody_is_refused(
