@@ -62,6 +62,8 @@ class _Sent(_Worded):
     urgent: str = Field("", max_length=200, description="Reason for sending in quiet hours too; it is kept.")
     skip_bad: bool = Field(False, description="Send the good rows although others are bad.")
     budget: int | None = Field(None, ge=1, description="Đồng it may cost: it pauses before it would cost more.")
+    sender: str = Field("", max_length=64, description="For the rules of sms_routes: the sender they look for.")
+    tag: str = Field("", max_length=64, description="For the rules of sms_routes: the tag; by default the name.")
     dry_run: bool = Field(False, description="Show what would be sent and cost; send nothing.")
 
 
@@ -226,8 +228,12 @@ async def _wanted(hub: Hub, p: SendParams | SendFileParams, settings: Any) -> se
         )
     return sending.Sending(
         name=p.name, settings=settings, rule=rule, wording=wording, plain=p.plain, unit=p.unit, send_at=at,
-        expires_at=expires_at, urgent=p.urgent, budget=p.budget,
+        expires_at=expires_at, urgent=p.urgent, budget=p.budget, routing=_routing(p),
     )  # fmt: skip
+
+
+def _routing(p: _Sent) -> dict[str, str]:
+    return {name: word for name, word in (("sender", p.sender), ("tag", p.tag)) if word}
 
 
 def _phones(text: str) -> list[str]:

@@ -8,6 +8,11 @@ from hub.contract import EventType
 
 _PURPOSE: Final = {"enum": ["care", "operations", "advertising", "answer"]}
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 2000}
+#: Optional, for the rules of ``sms_routes`` alone: which carrier takes it. The name shown is that of its connection.
+_ROUTING: Final = {
+    "sender": {"type": "string", "minLength": 1, "maxLength": 64},
+    "tag": {"type": "string", "minLength": 1, "maxLength": 64},
+}
 _TEMPLATE: Final = {
     "type": ["object", "null"],
     "additionalProperties": False,
@@ -20,7 +25,7 @@ REQUESTED: Final = EventType(
     title_vi="Yêu cầu gửi một tin nhắn SMS",
     title_en="An SMS was asked for",
     personal=True,
-    thin=("batch", "purpose", "template"),
+    thin=("batch", "purpose", "template", "sender", "tag"),
     schema={
         "type": "object",
         "additionalProperties": False,
@@ -31,6 +36,7 @@ REQUESTED: Final = EventType(
             "text": _TEXT,
             "purpose": _PURPOSE,
             "template": _TEMPLATE,
+            **_ROUTING,
         },
     },
     example={
@@ -46,7 +52,7 @@ ANNOUNCED: Final = EventType(
     title_vi="Yêu cầu gửi một tin nhắn SMS tới nhiều đoàn viên",
     title_en="One SMS to many members was asked for",
     personal=False,
-    thin=("batch", "purpose", "template"),
+    thin=("batch", "purpose", "template", "sender", "tag"),
     schema={
         "type": "object",
         "additionalProperties": False,
@@ -56,6 +62,7 @@ ANNOUNCED: Final = EventType(
             "text": _TEXT,
             "purpose": _PURPOSE,
             "template": _TEMPLATE,
+            **_ROUTING,
         },
     },
     example={

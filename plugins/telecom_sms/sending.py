@@ -62,6 +62,8 @@ class Sending:
     urgent: str = ""
     #: Đồng it may cost; None for no limit.
     budget: int | None = None
+    #: ``sender`` and ``tag``, as far as given, for the rules that choose a carrier.
+    routing: Mapping[str, str] = field(default_factory=dict)
 
     def text_for(self, values: Mapping[str, str]) -> str:
         """The very text one person gets: label and plain typography in, diacritics as the sender chose."""
@@ -239,7 +241,7 @@ async def announce(hub: Hub, sending: Sending, selector: Json) -> UUID:
             dedupe_key=f"{sending.name}:members",
             data={
                 "batch": sending.name, "text": text, "purpose": sending.rule.purpose,
-                "template": sending.wording.pinned,
+                "template": sending.wording.pinned, **sending.routing,
             },
             audience=Audience(selector, ("phone",), sending.rule.purpose),
             batch_id=batch,
@@ -259,6 +261,8 @@ async def _open(hub: Hub, sending: Sending, digest: str, drafts_of: Callable[[UU
     """
     now = hub.now()
     identity = f"{sending.rule.purpose}\n{sending.wording.pinned}\n{digest}"
+    if sending.routing:
+        identity += f"\n{sorted(sending.routing.items())}"
     fingerprint = hub.keyed_hash("sms-batch", identity)
     batch = new_id()
     opened = tables.OPEN_BATCH(
@@ -311,7 +315,7 @@ def _requested(
             subject=subject_of(hub, person.number.msisdn),
             data={
                 "batch": sending.name, "to": person.number.msisdn, "text": text, "purpose": sending.rule.purpose,
-                "template": sending.wording.pinned,
+                "template": sending.wording.pinned, **sending.routing,
             },
             purpose=sending.rule.purpose,
             batch_id=batch,

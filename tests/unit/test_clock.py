@@ -14,8 +14,11 @@ SERVER_US = 1_700_000_000_000_000
 
 
 def ahead_s(clock: ServerClock) -> float:
-    """How far the server is ahead of the steady clock, as the clock believes."""
-    return (to_us(clock()) / 1_000_000) - steady()
+    """How far the server is ahead of the steady clock, as the clock believes; read again if held up."""
+    while True:
+        before, said, after = steady(), to_us(clock()) / 1_000_000, steady()
+        if after - before < 0.0005:
+            return said - (before + after) / 2
 
 
 def asked_at(begin: float, answered: float, said_at: float, ahead: float) -> tuple[int, float, float]:

@@ -202,6 +202,29 @@ async def test_an_urgent_message_overtakes_what_waits_for_room(
         assert waiting["sms/all pending"] + waiting["sms/all leased"] > 0, "and some not even at the carrier"
 
 
+async def test_what_a_sending_says_of_itself_chooses_its_rule(
+    tmp_path: Path, installed: Registry, carrier: Carrier, other: Carrier
+) -> None:
+    rules = [
+        {"name": "fund", "senders": ["QUY-*"], "carriers": [{"connection": "b"}]},
+        {"name": "tet", "tags": ["tet"], "carriers": [{"connection": "b"}]},
+        {"name": "rest", "carriers": [{"connection": "a"}]},
+    ]
+    async with two_carriers(tmp_path, installed, carrier, other, rules=rules) as hub:
+        order = {"text": "Chuc mung", "purpose": "care", "via": "a"}
+        await command(hub, "sms send", name="mot", to=PHONES[0], **order)
+        await command(hub, "sms send", name="hai", to=PHONES[1], sender="QUY-TN", **order)
+        await command(hub, "sms send", name="ba", to=PHONES[2], tag="tet", **order)
+        await command(hub, "sms send", name="tet", to=PHONES[3], **order)  # a sending's name is its tag
+        await command(hub, "sms send", name="bon", to=PHONES[4], tag="khac", sender="CD", **order)
+        await outcome(hub, delivered=5)
+        assert await where(hub) == {"a delivered": 2, "b delivered": 3}
+        with pytest.raises(InputError, match="other content"):
+            await command(hub, "sms send", name="mot", to=PHONES[0], sender="QUY-TN", **order)
+        assert (await command(hub, "sms send", name="hai", to=PHONES[1], sender="QUY-TN", **order))["sent"]
+        assert sum((await where(hub)).values()) == 5, "the same again changes nothing"
+
+
 @ON_BOTH
 async def test_a_campaign_pauses_at_its_budget_and_its_rows_add_up_to_the_carriers_invoice(
     tmp_path: Path, installed: Registry, carrier: Carrier, other: Carrier, database_url: str
