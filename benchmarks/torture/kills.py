@@ -203,7 +203,9 @@ async def _one_life(
             async with asyncio.timeout(PATIENCE_S):
                 await lives.ended.wait()
         except TimeoutError:
-            raise RuntimeError(f"{phase}:{nth} was not reached in {PATIENCE_S:.0f} s") from None
+            raise RuntimeError(
+                f"{phase}:{nth} was not reached in {PATIENCE_S:.0f} s; hub.log ends: {_last_lines(base['folder'])}"
+            ) from None
         finally:
             lives.ended.set()
             await calling
@@ -212,6 +214,10 @@ async def _one_life(
     if lives.status != -signal.SIGKILL:
         raise RuntimeError(f"the hub ended by itself with {lives.status} on its way to {phase}:{nth}; see hub.log")
     verdict.kills[phase] = verdict.kills.get(phase, 0) + 1
+
+
+def _last_lines(folder: str) -> str:
+    return " | ".join((Path(folder) / "hub.log").read_text().splitlines()[-5:])
 
 
 async def _kill_after(lives: Lives, seconds: float) -> None:
