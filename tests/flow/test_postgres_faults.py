@@ -184,7 +184,7 @@ async def test_a_destination_is_known_to_the_ledger_before_anything_is_owed_ther
     async with running(site, endpoints, clock) as hub, asyncio.TaskGroup() as group:
         endpoints.names = ["a", "b"]
         owed = "SELECT DISTINCT destination FROM queue"
-        async with locked(dsn, "connection"):  # the events' units need it only where something is due
+        async with locked(dsn, "connection"):  # which configuring writes, and no unit of events touches
             group.create_task(hub.rewire())
             waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'RowExclusiveLock'"
             await eventually(lambda: is_true(hub, waiting))

@@ -29,7 +29,7 @@ from .conftest import Carrier
 from .support import KEY
 from .test_flow import ANNOUNCED, People, announce, outcome
 
-REQUESTED = "vn.congdoan.sms.requested.v1"
+REQUESTED, TO_MEMBERS = "vn.congdoan.sms.requested.v1", "vn.congdoan.sms.announced.v1"
 PHONES = [f"09625550{n:02}" for n in range(60)]
 
 
@@ -80,6 +80,7 @@ async def two_carriers(
         subscriptions=[
             {"name": "campaign", "types": [ANNOUNCED], "to_each": {"phone": "sms"}},
             {"name": "sms", "types": [REQUESTED], "to": "sms", "fields": ["to", "text"]},
+            {"name": "members", "types": [TO_MEMBERS], "to_each": {"phone": "sms"}, "fields": ["text"]},
         ],
         settings={
             "retry": {"schedule_s": [30.0] * 20},
@@ -223,6 +224,10 @@ async def test_what_a_sending_says_of_itself_chooses_its_rule(
             await command(hub, "sms send", name="mot", to=PHONES[0], sender="QUY-TN", **order)
         assert (await command(hub, "sms send", name="hai", to=PHONES[1], sender="QUY-TN", **order))["sent"]
         assert sum((await where(hub)).values()) == 5, "the same again changes nothing"
+        await command(hub, "sms send", name="sau", members=True, tag="tet", **order)
+        await outcome(hub, delivered=65, cancelled_same_recipient=1)
+        counted = await where(hub)
+        assert (counted["a delivered"], counted["b delivered"]) == (2, 63)
 
 
 @ON_BOTH
